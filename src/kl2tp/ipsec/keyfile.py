@@ -4,9 +4,9 @@ A key file is text of at most 64 KiB, in lines; `#` begins a comment. Both ends 
 
     key BASE64           # 32 bytes or more; `kl2tp genkey` prints such a line
 
-The first `key` sends, all of them are accepted inbound. To rotate without loss: append the new key on both ends,
-then move it to the first place on both ends, then remove the old one. Every tunnel that names the file gets keys
-of its own.
+The first `key` sends, all of them are accepted inbound. To rotate without loss: append the new key on both
+ends, then move it to the first place on both ends, then remove the old one. Every tunnel that names the
+file gets keys of its own.
 
 For a peer without kl2tp the associations are written out, the first `out` sends:
 
@@ -337,7 +337,7 @@ def _signature(path: str) -> _Signature:
 
 
 class KeyRing:
-    """Key files in memory: ten thousand tunnels that share one read it once, until `refresh` sees a change."""
+    """Key files in memory: ten thousand tunnels that share one read it once until `refresh` sees a change."""
 
     def __init__(self) -> None:
         self._files: dict[str, tuple[_Signature, KeyFile | KeyFileError]] = {}

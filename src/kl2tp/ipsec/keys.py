@@ -1,12 +1,12 @@
 """Static keys of a tunnel: from a key file to the SPIs and keys of its security associations, and to cookies.
 
-Both ends read the same shared file and derive the same keys: HKDF (RFC 5869) over the file's key, bound to the
-cipher, to the direction and to both tunnel ids. The ends call themselves left and right; what left sends under,
-right expects. A hub's tunnel ids are unique on it, so every tunnel of one shared file has keys of its own. Two
-hubs must not share a file if they also use the same pairs of ids.
+Both ends read the same shared file and derive the same keys: HKDF (RFC 5869) over the file's key, bound to
+the cipher, to the direction and to both tunnel ids. The ends call themselves left and right; what left
+sends under, right expects. A hub's tunnel ids are unique on it, so every tunnel of one shared file has keys
+of its own. Two hubs must not share a file if they also use the same pairs of ids.
 
-An SPI is made of the key's generation (12 bits) and the receiver's tunnel id (20 bits), so no two tunnels of a
-host collide, and every key in a file has SPIs of its own.
+An SPI is made of the key's generation (12 bits) and the receiver's tunnel id (20 bits), so no two tunnels
+of a host collide, and every key in a file has SPIs of its own.
 """
 
 from dataclasses import dataclass
