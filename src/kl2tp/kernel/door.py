@@ -1,0 +1,347 @@
+"""The door: reads objects and carries out plans, in every namespace, from one thread.
+
+Plans are carried out stage by stage, each stage one batch per namespace. A unit in which an operation fails gets no
+later operation: protection that could not go up keeps its tunnel down, and a tunnel that could not be taken down keeps
+its protection.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TypeVar, cast
+
+from kl2tp.kernel import netns, rtnl, xfrm
+from kl2tp.kernel.host import Host
+from kl2tp.kernel.netlink import KernelError, Message, Netlink, Reply
+from kl2tp.model.objects import Address, Clamp, Guard, Key, KernelObject, Link, Policy, Route, Sa, Session, Tunnel
+from kl2tp.model.plan import Operation, Verb
+
+_PATIENCE_S = 10.0
+"""How long an id, a name or a port may stay taken by something that the kernel is still taking away."""
+_STILL_TAKEN = frozenset({errno.EEXIST, errno.EADDRINUSE})
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.001, 0.05
+
+_T = TypeVar("_T")
+Error = KernelError | netns.NoNamespace
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a plan."""
+
+    done: list[Operation] = field(default_factory=list)
+    failed: dict[str, tuple[Operation, Error]] = field(default_factory=dict)
+    """Per unit the operation that failed and why; what came after it was not tried."""
+    skipped: list[Operation] = field(default_factory=list)
+
+
+class Door:
+    """Access to the kernel in all namespaces. Blocking; for one thread."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[str, Host] = {}
+
+    def close(self) -> None:
+        for host in self._hosts.values():
+            host.close()
+        self._hosts.clear()
+
+    def host(self, name: str) -> Host:
+        """The host of a namespace. A namespace that was deleted and made anew gets new sockets. Raises NoNamespace."""
+        host = self._hosts.get(name)
+        if host is not None and name:
+            try:
+                if netns.identity(name) == host.identity:
+                    return host
+            except netns.NoNamespace:
+                self._hosts.pop(name).close()
+                raise
+            self._hosts.pop(name).close()
+            host = None
+        if host is None:
+            host = self._hosts[name] = Host(name)
+        return host
+
+    def port_ids(self) -> set[int]:
+        """Port ids of all our request sockets."""
+        return {port for host in self._hosts.values() for port in host.port_ids()}
+
+    def sent(self) -> int:
+        """Changes sent to the kernel so far, in all namespaces."""
+        return sum(host.sent() for host in self._hosts.values())
+
+    def forget_devices(self) -> None:
+        """Forget device numbers; call it at the start of a pass."""
+        for host in self._hosts.values():
+            host.forget_devices()
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def read(self, keys: Iterable[Key]) -> dict[Key, KernelObject]:
+        """The objects with these keys that exist, each asked for by itself."""
+        return self._gather(keys, lambda host, part: host.read(part))
+
+    def snapshot(self, keys: Iterable[Key]) -> dict[Key, KernelObject]:
+        """The objects with these keys that exist, from dumps of whole tables."""
+        return self._gather(keys, lambda host, part: host.snapshot(part))
+
+    def _gather(
+        self, keys: Iterable[Key], reader: Callable[[Host, Collection[Key]], dict[Key, KernelObject]]
+    ) -> dict[Key, KernelObject]:
+        parts: dict[str, set[Key]] = {}
+        for key in keys:
+            parts.setdefault(str(key[1]), set()).add(key)
+        found: dict[Key, KernelObject] = {}
+        for name, part in parts.items():
+            try:
+                host = self.host(name)
+            except netns.NoNamespace:
+                continue  # nothing exists there; creating something will say so
+            found.update(reader(host, part))
+        return found
+
+    # -- carrying out ----------------------------------------------------------------------------------------------
+
+    def execute(self, operations: Sequence[Operation]) -> Outcome:
+        """Carry out a plan's operations, which stand in the order of their stages."""
+        outcome = Outcome()
+        for _, stage in groupby(operations, key=lambda op: op.stage):
+            runnable: dict[str, list[Operation]] = {}
+            for op in stage:
+                if op.unit in outcome.failed:
+                    outcome.skipped.append(op)
+                else:
+                    runnable.setdefault(_place(op), []).append(op)
+            for name, ops in runnable.items():
+                self._stage(name, ops, outcome)
+        return outcome
+
+    def _stage(self, name: str, ops: list[Operation], outcome: Outcome) -> None:
+        try:
+            host = self.host(name)
+            errors: dict[int, Error] = {}
+            errors.update(_HANDLERS[ops[0].target.kind](self, host, ops))
+        except netns.NoNamespace as missing:
+            gone = all(op.verb is Verb.DELETE for op in ops)
+            errors = {} if gone else dict.fromkeys(range(len(ops)), missing)
+        except KernelError as error:
+            errors = dict.fromkeys(range(len(ops)), error)
+        for index, op in enumerate(ops):
+            if (problem := errors.get(index)) is None:
+                outcome.done.append(op)
+            else:
+                outcome.failed.setdefault(op.unit, (op, problem))
+
+    def _policies(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
+        requests = []
+        for op in ops:
+            assert isinstance(op.target, Policy)
+            delete = op.verb is Verb.DELETE
+            requests.append(xfrm.policy_delete(op.target) if delete else xfrm.policy_set(op.target, host.device_index))
+        return _deletions_forgiven(ops, host.xfrm.batch(requests))
+
+    def _sas(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
+        requests: list[Message] = []
+        owners: list[int] = []
+        for index, op in enumerate(ops):
+            target, before = op.target, op.before
+            assert isinstance(target, Sa)
+            if op.verb is not Verb.CREATE:
+                assert isinstance(before, Sa | None)
+                requests.append(xfrm.sa_delete(before or target))
+                owners.append(index)
+            if op.verb is not Verb.DELETE:
+                requests.append(xfrm.sa_add(target, host.device_index))
+                owners.append(index)
+        errors: dict[int, KernelError] = {}
+        for position, error in host.xfrm.batch(requests).items():
+            if requests[position].type == xfrm.DELSA and error.code in rtnl.GONE:
+                continue
+            errors[owners[position]] = error
+        return errors
+
+    def _elements(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
+        """Guards and clamps: one transaction, or one for each operation if that fails, to find the culprit."""
+        try:
+            self._element_batch(host, ops)
+        except KernelError:
+            errors: dict[int, KernelError] = {}
+            for index, op in enumerate(ops):
+                try:
+                    self._element_batch(host, [op])
+                except KernelError as error:
+                    errors[index] = error
+            return errors
+        return {}
+
+    @staticmethod
+    def _element_batch(host: Host, ops: list[Operation]) -> None:
+        old: list[Guard | Clamp] = []
+        new: list[Guard | Clamp] = []
+        for op in ops:
+            target, before = op.target, op.before
+            assert isinstance(target, Guard | Clamp)
+            assert isinstance(before, Guard | Clamp | None)
+            if op.verb is Verb.CREATE:
+                new.append(target)
+                continue
+            old.append(before or target)
+            if op.verb is Verb.UPDATE:
+                new.append(target)
+        table = host.table
+        if not table.exists():
+            if new:
+                table.create(new)
+            return
+        table.replace(table.get(old) if old else [], new)
+
+    def _tunnels(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
+        codec = host.l2tp
+        if ops[0].verb is Verb.DELETE:
+            tunnels = [op.target for op in ops if isinstance(op.target, Tunnel)]
+            errors = _deletions_forgiven(ops, host.genl.batch([codec.tunnel_delete(t.id) for t in tunnels]))
+            waiting = {i: codec.tunnel_get(t.id) for i, t in enumerate(tunnels) if i not in errors}
+            return errors | _wait_gone(host.genl, waiting)
+        requests = [codec.tunnel_create(op.target) for op in ops if isinstance(op.target, Tunnel)]
+        return _patiently(host.genl, requests)
+
+    def _sessions(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
+        codec = host.l2tp
+        sessions = [op.target for op in ops if isinstance(op.target, Session)]
+        if ops[0].verb is Verb.DELETE:
+            errors = _deletions_forgiven(ops, host.genl.batch([codec.session_delete(s) for s in sessions]))
+            waiting = {i: codec.session_get(s.tunnel_id, s.id) for i, s in enumerate(sessions) if i not in errors}
+            return errors | _wait_gone(host.genl, waiting)
+        requests = [
+            codec.session_modify(s) if op.verb is Verb.UPDATE else codec.session_create(s)
+            for op, s in zip(ops, sessions, strict=True)
+        ]
+        return _patiently(host.genl, requests)
+
+    def _links(self, host: Host, ops: list[Operation]) -> dict[int, Error]:
+        errors: dict[int, Error] = {}
+        requests: list[Message] = []
+        owners: list[int] = []
+        for index, op in enumerate(ops):
+            link, before = op.target, op.before
+            assert isinstance(link, Link)
+            assert isinstance(before, Link | None)
+            try:
+                if op.verb is Verb.CREATE and link.tunnel_netns != link.netns:
+                    self._move(link)
+                master = host.device_index(link.master) if link.master else 0
+            except (KernelError, netns.NoNamespace) as error:
+                errors[index] = error
+                continue
+            enslave = link.master != (before.master if before else "")
+            requests.append(rtnl.link_set(link, master, set_master=enslave))
+            owners.append(index)
+        for position, error in host.route.batch(requests).items():
+            errors[owners[position]] = error
+        return errors
+
+    def _move(self, link: Link) -> None:
+        """Move a device from the namespace of its session into its own."""
+        target = netns.open_namespace(link.netns)
+        try:
+            self.host(link.tunnel_netns).route.request(rtnl.link_move(link.name, target))
+        finally:
+            os.close(target)
+
+    def _addresses(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
+        devices = host.device_indexes(op.target.ifname for op in ops if isinstance(op.target, Address))
+        return _on_devices(host.route, ops, devices, rtnl.address_add, rtnl.address_delete, lambda a: a.ifname)
+
+    def _routes(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
+        devices = host.device_indexes(op.target.device for op in ops if isinstance(op.target, Route) and op.target.device)
+        return _on_devices(host.route, ops, {**devices, "": 0}, rtnl.route_add, rtnl.route_delete, lambda r: r.device)
+
+
+def _place(op: Operation) -> str:
+    """The namespace in which an operation is carried out."""
+    return op.target.netns
+
+
+_HANDLERS: dict[str, Callable[[Door, Host, list[Operation]], dict[int, Error] | dict[int, KernelError]]] = {
+    "policy": Door._policies,
+    "guard": Door._elements,
+    "clamp": Door._elements,
+    "sa": Door._sas,
+    "tunnel": Door._tunnels,
+    "session": Door._sessions,
+    "link": Door._links,
+    "address": Door._addresses,
+    "route": Door._routes,
+}
+
+
+def _deletions_forgiven(ops: Sequence[Operation], errors: dict[int, KernelError]) -> dict[int, KernelError]:
+    """What was to be deleted and is not there is no failure."""
+    return {i: e for i, e in errors.items() if not (ops[i].verb is Verb.DELETE and e.code in rtnl.GONE)}
+
+
+def _on_devices(
+    sock: Netlink,
+    ops: Sequence[Operation],
+    devices: Mapping[str, int],
+    add: Callable[[_T, int], Message],
+    delete: Callable[[_T, int], Message],
+    device: Callable[[_T], str],
+) -> dict[int, KernelError]:
+    """Additions and deletions of things that stand on devices."""
+    errors: dict[int, KernelError] = {}
+    requests: list[Message] = []
+    owners: list[int] = []
+    for index, op in enumerate(ops):
+        target = cast(_T, op.target)
+        number = devices.get(device(target))
+        if number is None:
+            if op.verb is not Verb.DELETE:
+                errors[index] = KernelError(errno.ENODEV, f"there is no device {device(target)}")
+            continue
+        requests.append((delete if op.verb is Verb.DELETE else add)(target, number))
+        owners.append(index)
+    for position, error in sock.batch(requests).items():
+        index = owners[position]
+        if not (ops[index].verb is Verb.DELETE and error.code in rtnl.GONE):
+            errors[index] = error
+    return errors
+
+
+def _patiently(sock: Netlink, requests: Sequence[Message]) -> dict[int, KernelError]:
+    """Create; where an id, name or port is still taken by something on its way out, wait for it and try again."""
+    errors = sock.batch(requests)
+    deadline = time.monotonic() + _PATIENCE_S
+    pause = _FIRST_WAIT_S
+    while taken := [i for i, e in errors.items() if e.code in _STILL_TAKEN]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(pause)
+        pause = min(pause * 2, _LONGEST_WAIT_S)
+        again = sock.batch([requests[i] for i in taken])
+        errors = {i: e for i, e in errors.items() if e.code not in _STILL_TAKEN}
+        errors |= {taken[position]: error for position, error in again.items()}
+    return errors
+
+
+def _wait_gone(sock: Netlink, waiting: dict[int, Message]) -> dict[int, KernelError]:
+    """Wait until every get says that its object is gone: the kernel takes tunnels and sessions away in the background."""
+    deadline = time.monotonic() + _PATIENCE_S + 0.1 * len(waiting)
+    pause = _FIRST_WAIT_S
+    while waiting:
+        replies = sock.get(list(waiting.values()))
+        waiting = {
+            index: request
+            for (index, request), reply in zip(waiting.items(), replies, strict=True)
+            if isinstance(reply, Reply) or reply.code not in rtnl.GONE
+        }
+        if waiting and time.monotonic() > deadline:
+            return {i: KernelError(errno.ETIMEDOUT, "the kernel has not finished deleting it") for i in waiting}
+        if waiting:
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_WAIT_S)
+    return {}
+

@@ -1,0 +1,338 @@
+"""Netlink transport: batches, pipelined gets and dumps over one socket, blocking.
+
+A netlink request runs in the kernel inside `send()`, in the caller's thread; so everything here blocks and belongs in a
+worker thread, never in an event loop. Many requests travel in one `send()` and only the last asks for an
+acknowledgement: the kernel reports failures of the others anyway, each with its sequence number, and it handles every
+message even if one before it failed.
+"""
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Self
+
+NLM_F_REQUEST = 0x1
+NLM_F_ACK = 0x4
+NLM_F_REPLACE = 0x100
+NLM_F_EXCL = 0x200
+NLM_F_CREATE = 0x400
+NLM_F_DUMP = 0x300
+_NLM_F_DUMP_INTR = 0x10
+_NLM_F_CAPPED = 0x100
+_NLM_F_ACK_TLVS = 0x200
+_NLMSG_NOOP, _NLMSG_ERROR, _NLMSG_DONE = 1, 2, 3
+_SOL_NETLINK = 270
+_ADD_MEMBERSHIP, _CAP_ACK, _EXT_ACK, _GET_STRICT_CHK = 1, 10, 11, 12
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_NLMSGERR_ATTR_MSG = 1
+
+HEADER = struct.Struct("=IHHII")
+_ATTR = struct.Struct("=HH")
+_ERRNO = struct.Struct("=i")
+_U8 = struct.Struct("=HHBxxx")
+_U16 = struct.Struct("=HHHxx")
+_U32 = struct.Struct("=HHI")
+_U64 = struct.Struct("=HHQ")
+_PAD = (b"", b"\0\0\0", b"\0\0", b"\0")
+
+BATCH = 256
+"""Messages in one `send()`. Long enough to hide the system call, short enough not to hold the kernel's locks for long."""
+_REPLY_TIMEOUT_S = 20
+"""The kernel answers inside `send()`; waiting at all means that a reply was lost."""
+
+
+class KernelError(OSError):
+    """The kernel refused a request. `errno` says why, `detail` is the kernel's own sentence where it gave one."""
+
+    def __init__(self, code: int, detail: str = "") -> None:
+        super().__init__(code, os.strerror(code))
+        self.code = code
+        self.detail = detail
+
+    def __str__(self) -> str:
+        name = errno.errorcode.get(self.code, str(self.code))
+        return f"{os.strerror(self.code)} ({name})" + (f": {self.detail}" if self.detail else "")
+
+
+class Message(NamedTuple):
+    """A request before it has a sequence number."""
+
+    type: int
+    flags: int
+    payload: bytes
+
+
+class Reply(NamedTuple):
+    """A message from the kernel."""
+
+    type: int
+    payload: bytes
+
+
+def attr(kind: int, data: bytes) -> bytes:
+    """One attribute: header, data, padding to 4 bytes."""
+    size = len(data)
+    return _ATTR.pack(size + 4, kind) + data + _PAD[size & 3]
+
+
+def u8(kind: int, value: int) -> bytes:
+    return _U8.pack(5, kind, value)
+
+
+def u16(kind: int, value: int) -> bytes:
+    return _U16.pack(6, kind, value)
+
+
+def u32(kind: int, value: int) -> bytes:
+    return _U32.pack(8, kind, value)
+
+
+def u64(kind: int, value: int) -> bytes:
+    return _U64.pack(12, kind, value)
+
+
+def flag(kind: int) -> bytes:
+    return _ATTR.pack(4, kind)
+
+
+def string(kind: int, value: str) -> bytes:
+    return attr(kind, value.encode() + b"\0")
+
+
+def attributes(buffer: bytes, offset: int = 0) -> dict[int, bytes]:
+    """The attributes from `offset` to the end, by type (flag bits removed); the last of a type wins. Never raises."""
+    found: dict[int, bytes] = {}
+    end = len(buffer)
+    unpack = _ATTR.unpack_from
+    while offset + 4 <= end:
+        size, kind = unpack(buffer, offset)
+        if size < 4 or offset + size > end:
+            break
+        found[kind & 0x3FFF] = buffer[offset + 4 : offset + size]
+        offset += (size + 3) & ~3
+    return found
+
+
+def attribute_list(buffer: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Like `attributes`, for nests in which a type repeats."""
+    end = len(buffer)
+    while offset + 4 <= end:
+        size, kind = _ATTR.unpack_from(buffer, offset)
+        if size < 4 or offset + size > end:
+            return
+        yield kind & 0x3FFF, buffer[offset + 4 : offset + size]
+        offset += (size + 3) & ~3
+
+
+def messages(buffer: bytes) -> Iterator[tuple[int, int, int, int, bytes]]:
+    """(type, flags, sequence, port id, payload) of each message in a datagram."""
+    offset, end = 0, len(buffer)
+    while offset + 16 <= end:
+        size, kind, flags, seq, pid = HEADER.unpack_from(buffer, offset)
+        if size < 16 or offset + size > end:
+            return
+        yield kind, flags, seq, pid, buffer[offset + 16 : offset + size]
+        offset += (size + 3) & ~3
+
+
+def error_in(flags: int, payload: bytes) -> KernelError | None:
+    """The error of an NLMSG_ERROR message; None if it is an acknowledgement."""
+    code = -_ERRNO.unpack_from(payload)[0]
+    if not code:
+        return None
+    detail = ""
+    if flags & _NLM_F_ACK_TLVS:
+        start = 20 if flags & _NLM_F_CAPPED else 4 + ((HEADER.unpack_from(payload, 4)[0] + 3) & ~3)
+        detail = attributes(payload, start).get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
+    return KernelError(code, detail)
+
+
+class Netlink:
+    """A socket for requests. Not for multicast: the kernel would mix both streams."""
+
+    def __init__(self, protocol: int, *, receive_buffer: int = 4 << 20) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        try:
+            for option, size in ((_SO_RCVBUFFORCE, receive_buffer), (_SO_SNDBUFFORCE, 4 << 20)):
+                try:
+                    self._socket.setsockopt(socket.SOL_SOCKET, option, size)
+                except PermissionError:  # without CAP_NET_ADMIN: as much as the sysctl allows
+                    self._socket.setsockopt(socket.SOL_SOCKET, option - 25, size)
+            self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
+            self._socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
+            self._socket.setsockopt(_SOL_NETLINK, _GET_STRICT_CHK, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _REPLY_TIMEOUT_S, 0))
+            self._socket.bind((0, 0))
+        except BaseException:
+            self._socket.close()
+            raise
+        self.port_id: int = self._socket.getsockname()[0]
+        self._sequence = 0
+        self.sent = 0
+        """Requests that change something, sent so far."""
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _receive(self) -> bytes:
+        try:
+            return self._socket.recv(1 << 18)
+        except BlockingIOError:
+            raise KernelError(errno.ETIMEDOUT, "a netlink reply was lost") from None
+
+    def batch(self, requests: Sequence[Message]) -> dict[int, KernelError]:
+        """Send changes; returns the failures by index. A failed request does not stop those after it."""
+        failures: dict[int, KernelError] = {}
+        for start in range(0, len(requests), BATCH):
+            self._batch(requests[start : start + BATCH], start, failures)
+        return failures
+
+    def _batch(self, requests: Sequence[Message], base: int, failures: dict[int, KernelError]) -> None:
+        first = self._sequence + 1
+        last = self._sequence = self._sequence + len(requests)
+        pack = HEADER.pack
+        out = []
+        seq = first
+        for kind, flags, payload in requests:
+            flags |= NLM_F_REQUEST if seq != last else NLM_F_REQUEST | NLM_F_ACK
+            out.append(pack(16 + len(payload), kind, flags, seq, 0))
+            out.append(payload)
+            if pad := -len(payload) & 3:
+                out.append(bytes(pad))
+            seq += 1
+        self.sent += len(requests)
+        self._socket.send(b"".join(out))
+        while True:
+            for kind, flags, seq, _, payload in messages(self._receive()):
+                if kind != _NLMSG_ERROR or not first <= seq <= last:
+                    continue
+                if error := error_in(flags, payload):
+                    failures[base + seq - first] = error
+                if seq == last:
+                    return
+
+    def request(self, message: Message) -> None:
+        """One change; raises KernelError."""
+        for error in self.batch([message]).values():
+            raise error
+
+    def get(self, requests: Sequence[Message]) -> list[Reply | KernelError]:
+        """Pipelined reads of single objects: each gives its reply or its error."""
+        results: list[Reply | KernelError] = []
+        for start in range(0, len(requests), BATCH):
+            results += self._get(requests[start : start + BATCH])
+        return results
+
+    def _get(self, requests: Sequence[Message]) -> list[Reply | KernelError]:
+        first = self._sequence + 1
+        self._sequence += len(requests)
+        out = []
+        for seq, (kind, flags, payload) in enumerate(requests, first):
+            out.append(HEADER.pack(16 + len(payload), kind, flags | NLM_F_REQUEST, seq, 0) + payload + bytes(-len(payload) & 3))
+        self._socket.send(b"".join(out))
+        results: dict[int, Reply | KernelError] = {}
+        while len(results) < len(requests):
+            for kind, flags, seq, _, payload in messages(self._receive()):
+                index = seq - first
+                if not 0 <= index < len(requests):
+                    continue
+                if kind == _NLMSG_ERROR:
+                    results[index] = error_in(flags, payload) or KernelError(errno.EPROTO, "acknowledged, not answered")
+                else:
+                    results[index] = Reply(kind, payload)
+        return [results[index] for index in range(len(requests))]
+
+    def dump(self, kind: int, payload: bytes) -> Iterator[Reply]:
+        """All objects of a kind. Raises KernelError; EAGAIN if the table changed under the dump and entries may be missing."""
+        self._sequence += 1
+        want = self._sequence
+        self._socket.send(HEADER.pack(16 + len(payload), kind, NLM_F_REQUEST | NLM_F_DUMP, want, 0) + payload)
+        interrupted = False
+        while True:
+            for kind_, flags, seq, _, body in messages(self._receive()):
+                if seq != want:
+                    continue
+                interrupted |= bool(flags & _NLM_F_DUMP_INTR)
+                if kind_ == _NLMSG_DONE:
+                    if len(body) >= 4 and (code := -_ERRNO.unpack_from(body)[0]):
+                        raise KernelError(code)
+                    if interrupted:
+                        raise KernelError(errno.EAGAIN, "the table changed while it was read")
+                    return
+                if kind_ == _NLMSG_ERROR:
+                    raise error_in(flags, body) or KernelError(errno.EPROTO)
+                yield Reply(kind_, body)
+
+    def transaction(self, begin: Message, requests: Iterable[Message], end: Message) -> None:
+        """An nfnetlink batch: all or nothing, each request acknowledged. Raises the first KernelError."""
+        first = self._sequence + 1
+        out = []
+        count = 0
+        for kind, flags, payload in (begin, *requests, end):
+            self._sequence += 1
+            count += 1
+            out.append(HEADER.pack(16 + len(payload), kind, flags | NLM_F_REQUEST, self._sequence, 0) + payload)
+        # Only the last request proper is acknowledged: errors come anyway, and thousands of acknowledgements overflow the buffer.
+        size, kind, flags, seq, pid = HEADER.unpack_from(out[-2])
+        out[-2] = HEADER.pack(size, kind, flags | NLM_F_ACK, seq, pid) + out[-2][16:]
+        self.sent += count - 2
+        self._socket.send(b"".join(out))
+        last = self._sequence - 1
+        errors: list[KernelError] = []
+        done = False
+        while not done:
+            for kind, flags, seq, _, payload in messages(self._receive()):
+                if kind == _NLMSG_ERROR and first <= seq <= last + 1:
+                    if error := error_in(flags, payload):
+                        errors.append(error)
+                    done |= seq == last or bool(errors)
+        if errors:
+            self._drain()
+            raise errors[0]
+
+    def _drain(self) -> None:
+        """Throw away what still waits."""
+        try:
+            while self._socket.recv(1 << 18, socket.MSG_DONTWAIT):
+                pass
+        except BlockingIOError:
+            return
+
+
+class EventSocket:
+    """A multicast socket for an event loop: non-blocking, never used for requests."""
+
+    def __init__(self, protocol: int, *, receive_buffer: int = 32 << 20) -> None:
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol
+        )
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_buffer)
+        except PermissionError:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self._socket.bind((0, 0))
+
+    def join(self, group: int) -> None:
+        """Join a multicast group by number."""
+        self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def receive(self) -> bytes | None:
+        """The next datagram, None if there is none. Raises OSError ENOBUFS when events were lost."""
+        try:
+            return self._socket.recv(1 << 17)
+        except BlockingIOError:
+            return None

@@ -1,0 +1,171 @@
+"""Codec of rtnetlink, as far as pseudowires need it: device settings, addresses, routes."""
+
+import errno
+import socket
+import struct
+from collections.abc import Callable
+
+from kl2tp.kernel.netlink import NLM_F_CREATE, NLM_F_REPLACE, Message, attr, attributes, string, u32
+from kl2tp.model.objects import Address, Link, Route
+
+NETLINK_ROUTE = 0
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+GROUP_LINK, GROUP_IPV4_IFADDR, GROUP_IPV4_ROUTE, GROUP_IPV6_IFADDR, GROUP_IPV6_ROUTE = 1, 5, 7, 9, 11
+
+DEVICE_GROUP = 1701
+"""Device group of every interface that kl2tp makes."""
+ROUTE_PROTOCOL = 117
+"""Routing protocol number of every route that kl2tp makes (`ip route show proto 117`)."""
+ALIAS_PREFIX = "kl2tp:"
+
+_IFF_UP = 1
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 1, 3, 4, 10, 20, 27, 28, 29
+_SKIP_STATS = 1 << 3
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
+_SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
+_RTN_UNICAST = 1
+IPV6_DEFAULT_METRIC = 1024
+
+_IFINFO = struct.Struct("=BBHiII")
+_IFADDR = struct.Struct("=BBBBI")
+_RTMSG = struct.Struct("=BBBBBBBBI")
+_u32 = struct.Struct("=I")
+
+
+def link_get(name: str) -> Message:
+    return Message(RTM_GETLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0, 0) + u32(_IFLA_EXT_MASK, _SKIP_STATS) + string(_IFLA_IFNAME, name))
+
+
+def link_by_index(index: int) -> bytes:
+    """Payload of RTM_GETLINK for a device number."""
+    return _IFINFO.pack(0, 0, 0, index, 0, 0) + u32(_IFLA_EXT_MASK, _SKIP_STATS)
+
+
+def link_dump() -> tuple[int, bytes]:
+    return RTM_GETLINK, _IFINFO.pack(0, 0, 0, 0, 0, 0) + u32(_IFLA_EXT_MASK, _SKIP_STATS)
+
+
+def link_move(name: str, namespace_fd: int) -> Message:
+    """Move a device into the namespace of a descriptor."""
+    body = _IFINFO.pack(0, 0, 0, 0, 0, 0) + string(_IFLA_IFNAME, name) + u32(_IFLA_NET_NS_FD, namespace_fd)
+    return Message(RTM_NEWLINK, 0, body)
+
+
+def link_set(link: Link, master_index: int, *, set_master: bool) -> Message:
+    """All settings of a device in one message, addressed by name."""
+    flags = _IFF_UP if link.up else 0
+    body = [
+        _IFINFO.pack(0, 0, 0, 0, flags, _IFF_UP),
+        string(_IFLA_IFNAME, link.name),
+        u32(_IFLA_MTU, link.mtu),
+        u32(_IFLA_GROUP, DEVICE_GROUP),
+        string(_IFLA_IFALIAS, link.alias),
+    ]
+    if link.mac:
+        body.append(attr(_IFLA_ADDRESS, link.mac))
+    if set_master:
+        body.append(u32(_IFLA_MASTER, master_index))
+    return Message(RTM_NEWLINK, 0, b"".join(body))
+
+
+class LinkState:
+    """A device as the kernel reports it."""
+
+    __slots__ = ("alias", "group", "index", "mac", "master_index", "mtu", "name", "up")
+
+    def __init__(self, payload: bytes) -> None:
+        found = attributes(payload, 16)
+        _, _, _, self.index, flags, _ = _IFINFO.unpack_from(payload)
+        self.up = bool(flags & _IFF_UP)
+        self.name = found.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
+        self.mtu: int = _u32.unpack(found[_IFLA_MTU])[0] if _IFLA_MTU in found else 0
+        self.master_index: int = _u32.unpack(found[_IFLA_MASTER])[0] if _IFLA_MASTER in found else 0
+        self.group: int = _u32.unpack(found[_IFLA_GROUP])[0] if _IFLA_GROUP in found else 0
+        self.mac = found.get(_IFLA_ADDRESS, b"")
+        self.alias = found.get(_IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace")
+
+    def link(self, netns: str, master: str) -> Link:
+        return Link(netns, self.name, self.mtu, master, self.up, self.mac, netns, self.alias)
+
+
+def _address_body(address: Address, index: int) -> bytes:
+    family = socket.AF_INET if len(address.address) == 4 else socket.AF_INET6
+    head = _IFADDR.pack(family, address.prefix_length, 0, 0, index)
+    return head + attr(_IFA_LOCAL, address.address) + attr(_IFA_ADDRESS, address.address)
+
+
+def address_add(address: Address, index: int) -> Message:
+    return Message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, _address_body(address, index))
+
+
+def address_delete(address: Address, index: int) -> Message:
+    return Message(RTM_DELADDR, 0, _address_body(address, index))
+
+
+def address_dump(index: int = 0) -> tuple[int, bytes]:
+    """Dump request; with an index only that device's (kernel 4.20 and newer filters)."""
+    return RTM_GETADDR, _IFADDR.pack(0, 0, 0, 0, index)
+
+
+def decode_address(payload: bytes) -> tuple[int, bytes, int]:
+    """(device index, address, prefix length)."""
+    _, plen, _, _, index = _IFADDR.unpack_from(payload)
+    found = attributes(payload, 8)
+    return index, found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b""), plen
+
+
+def _route(route: Route, index: int) -> bytes:
+    v4 = len(route.destination) == 4
+    scope = _SCOPE_LINK if v4 and not route.via else _SCOPE_UNIVERSE
+    table = route.table if route.table < 256 else 252
+    family = socket.AF_INET if v4 else socket.AF_INET6
+    body = [
+        _RTMSG.pack(family, route.prefix_length, 0, 0, table, ROUTE_PROTOCOL, scope, _RTN_UNICAST, 0),
+        attr(_RTA_DST, route.destination),
+        u32(_RTA_TABLE, route.table),
+    ]
+    if route.via:
+        body.append(attr(_RTA_GATEWAY, route.via))
+    if index:
+        body.append(u32(_RTA_OIF, index))
+    if route.metric:
+        body.append(u32(_RTA_PRIORITY, route.metric))
+    return b"".join(body)
+
+
+def route_add(route: Route, index: int) -> Message:
+    return Message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, _route(route, index))
+
+
+def route_delete(route: Route, index: int) -> Message:
+    return Message(RTM_DELROUTE, 0, _route(route, index))
+
+
+def route_dump(family: int) -> tuple[int, bytes]:
+    """Dump request for our own routes of a family (the kernel filters by protocol)."""
+    return RTM_GETROUTE, _RTMSG.pack(family, 0, 0, 0, 0, ROUTE_PROTOCOL, 0, 0, 0)
+
+
+def decode_route(netns: str, payload: bytes, device: Callable[[int], str]) -> Route | None:
+    """One of our routes; None for anybody else's."""
+    family, plen, _, _, table, protocol, _, kind, _ = _RTMSG.unpack_from(payload)
+    if protocol != ROUTE_PROTOCOL or kind != _RTN_UNICAST:
+        return None
+    found = attributes(payload, 12)
+    size = 4 if family == socket.AF_INET else 16
+    return Route(
+        netns,
+        _u32.unpack(found[_RTA_TABLE])[0] if _RTA_TABLE in found else table,
+        found.get(_RTA_DST, bytes(size)),
+        plen,
+        _u32.unpack(found[_RTA_PRIORITY])[0] if _RTA_PRIORITY in found else 0,
+        found.get(_RTA_GATEWAY, b""),
+        device(_u32.unpack(found[_RTA_OIF])[0]) if _RTA_OIF in found else "",
+    )
+
+
+GONE = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL})
+"""Errors of a deletion or a get that mean: it is not there."""

@@ -1,0 +1,307 @@
+"""The planner: what must be done to the kernel so that it is as desired. Pure: no clock, no kernel, no order of arrival.
+
+Objects come in *units*: all that one tunnel needs, from its policies to its addresses. Operations come in *stages* that
+hold across units, so that a stage is one batch to the kernel, and so that protection goes up before a tunnel and comes
+down after it, for every unit, whatever else changes:
+
+    PROTECT     block policies, guards, SAs, policies that demand them
+    DISMANTLE   what must go, from the clamp down to the tunnel and its route
+    BUILD       route, tunnel, session, device, addresses, routes, clamp
+    UNPROTECT   policies, SAs, guards and, at the very last, block policies that no tunnel needs any more
+"""
+
+import enum
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from kl2tp.model.objects import Address, KernelObject, Key, Link, Policy, Route, Session, Tunnel
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The desired objects of one tunnel, protection first. `objects` is empty for a tunnel that is to go."""
+
+    name: str
+    objects: tuple[KernelObject, ...] = ()
+
+    def keys(self) -> tuple[Key, ...]:
+        return tuple(o.key for o in self.objects)
+
+
+class Stage(enum.IntEnum):
+    """The order of operations; see the module's text."""
+
+    PROTECT_BLOCK = 10
+    PROTECT_GUARD = 11
+    PROTECT_SA = 12
+    PROTECT_POLICY = 13
+    DISMANTLE_CLAMP = 20
+    DISMANTLE_ROUTE = 21
+    DISMANTLE_ADDRESS = 22
+    DISMANTLE_SESSION = 23
+    DISMANTLE_TUNNEL = 24
+    DISMANTLE_PEER_ROUTE = 25
+    BUILD_PEER_ROUTE = 30
+    BUILD_TUNNEL = 31
+    BUILD_SESSION = 32
+    BUILD_LINK = 33
+    BUILD_ADDRESS = 34
+    BUILD_ROUTE = 35
+    BUILD_CLAMP = 36
+    UNPROTECT_POLICY = 40
+    UNPROTECT_SA = 41
+    UNPROTECT_GUARD = 42
+    UNPROTECT_BLOCK = 43
+
+
+class Verb(enum.Enum):
+    """What an operation does to its object."""
+
+    CREATE = "+"
+    UPDATE = "~"
+    DELETE = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One change to one kernel object."""
+
+    stage: Stage
+    verb: Verb
+    unit: str
+    target: KernelObject
+    """The object as it shall be; for a deletion, as it is."""
+    before: KernelObject | None = None
+    """For an update: the object as it is."""
+    differences: tuple[str, ...] = ()
+    """For an update or a replacement: `field: old -> new`, never with key material."""
+
+    def __str__(self) -> str:
+        changes = f"  ({', '.join(self.differences)})" if self.differences else ""
+        return f"{self.verb.value} {self.target}{changes}"
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A desired object's place is taken by one that kl2tp did not make."""
+
+    unit: str
+    wanted: KernelObject
+    found: KernelObject
+
+    def __str__(self) -> str:
+        return (
+            f"{self.found} exists and was not made by kl2tp; "
+            "remove it, give this tunnel other ids, or take it over with: kl2tp apply --adopt"
+        )
+
+
+@dataclass(slots=True)
+class Plan:
+    """Operations in the order of execution, and what stands in the way."""
+
+    operations: list[Operation] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.operations or self.conflicts)
+
+
+_DISMANTLE = {
+    "clamp": Stage.DISMANTLE_CLAMP,
+    "route": Stage.DISMANTLE_ROUTE,
+    "address": Stage.DISMANTLE_ADDRESS,
+    "session": Stage.DISMANTLE_SESSION,
+    "tunnel": Stage.DISMANTLE_TUNNEL,
+    "sa": Stage.UNPROTECT_SA,
+    "guard": Stage.UNPROTECT_GUARD,
+}
+_BUILD = {
+    "clamp": Stage.BUILD_CLAMP,
+    "route": Stage.BUILD_ROUTE,
+    "address": Stage.BUILD_ADDRESS,
+    "link": Stage.BUILD_LINK,
+    "session": Stage.BUILD_SESSION,
+    "tunnel": Stage.BUILD_TUNNEL,
+    "sa": Stage.PROTECT_SA,
+    "guard": Stage.PROTECT_GUARD,
+}
+_EXCLUSIVE = ("tunnel", "session", "link", "sa", "policy")
+"""Kinds of which an equal one made by somebody else is a conflict: to share it would be to lose it with them."""
+_DIFFER_IN_PLACE = {"send_sequence", "require_sequence", "reorder_ms"}
+
+
+def _stage(target: KernelObject, *, delete: bool) -> Stage:
+    if isinstance(target, Policy):
+        if target.template is None:
+            return Stage.UNPROTECT_BLOCK if delete else Stage.PROTECT_BLOCK
+        return Stage.UNPROTECT_POLICY if delete else Stage.PROTECT_POLICY
+    if isinstance(target, Route) and not target.tunnel_device:
+        return Stage.DISMANTLE_PEER_ROUTE if delete else Stage.BUILD_PEER_ROUTE
+    return (_DISMANTLE if delete else _BUILD)[target.kind]
+
+
+def satisfied(wanted: KernelObject, found: KernelObject) -> bool:
+    """Whether the kernel's object is as desired, where the wish leaves something open too."""
+    return wanted == found or not differences(wanted, found)
+
+
+def differences(wanted: KernelObject, found: KernelObject) -> tuple[str, ...]:
+    """`field: found -> wanted` for every field that matters and differs."""
+    if type(wanted) is not type(found):
+        return ("kind",)
+    result = []
+    for name in wanted.__slots__:
+        new, old = getattr(wanted, name), getattr(found, name)
+        if new == old or name in _IGNORED or (not new and (wanted.kind, name) in _OPEN):
+            continue
+        result.append("key changed" if "key" in name else f"{name}: {_show(old)} -> {_show(new)}")
+    return tuple(result)
+
+
+_IGNORED = {"l2spec", "outbound", "tunnel_netns", "tunnel_device"}
+_OPEN = {("link", "mac"), ("route", "device")}
+"""Fields whose empty value in the wish means: whatever the kernel chose."""
+
+
+def _show(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.hex() or "none"
+    if isinstance(value, enum.Enum):
+        return value.name.lower()
+    return str(value) if value not in (None, "") else "none"
+
+
+def plan(
+    units: Iterable[Unit],
+    actual: Mapping[Key, KernelObject],
+    owned: Mapping[str, Collection[Key]],
+    *,
+    adopt: bool = False,
+    retained: Callable[[str, Key], bool] = lambda unit, key: False,
+) -> Plan:
+    """The operations that make `actual` as the units desire.
+
+    `owned` names, per unit, the keys of what kl2tp made for it: only these are ever changed or deleted. `adopt` takes
+    over what stands in the place of a desired object. `retained` tells that another unit needs an object too.
+    """
+    result = Plan()
+    for unit in units:
+        _plan_unit(unit, actual, owned.get(unit.name, ()), adopt, retained, result)
+    result.operations.sort(key=lambda op: op.stage)
+    return result
+
+
+class _UnitPlanner:
+    """The planning of one unit: which of its objects vanish with others decides what must be made anew."""
+
+    __slots__ = ("actual", "adopt", "conflicts", "lost_devices", "lost_sessions", "operations", "owned", "unit")
+
+    def __init__(self, unit: Unit, actual: Mapping[Key, KernelObject], owned: Collection[Key], *, adopt: bool) -> None:
+        self.unit, self.actual, self.owned, self.adopt = unit, actual, owned, adopt
+        self.operations: list[Operation] = []
+        self.conflicts: list[Conflict] = []
+        self.lost_sessions: set[Key] = set()
+        self.lost_devices: set[str] = set()
+
+    def emit(self, verb: Verb, target: KernelObject, before: KernelObject | None = None, why: tuple[str, ...] = ()) -> None:
+        stage = _stage(target, delete=verb is Verb.DELETE)
+        self.operations.append(Operation(stage, verb, self.unit.name, target, before, why))
+
+    def tunnel_lost(self, tunnel: Tunnel) -> None:
+        """A tunnel takes its sessions with it, and these their devices with all that is on them."""
+        for key in self.owned:
+            if key[0] == "session" and key[1:3] == (tunnel.netns, tunnel.id):
+                self.session_lost(self.actual.get(key))
+                self.lost_sessions.add(key)
+
+    def session_lost(self, session: KernelObject | None) -> None:
+        if isinstance(session, Session):
+            self.lost_devices.add(session.ifname)
+
+    def vanishes(self, found: KernelObject) -> bool:
+        """Whether the object goes by itself with something that is taken away."""
+        if isinstance(found, Session):
+            return found.key in self.lost_sessions
+        if isinstance(found, Link):
+            return found.name in self.lost_devices
+        if isinstance(found, Address):
+            return found.ifname in self.lost_devices
+        return isinstance(found, Route) and bool(found.device) and found.device in self.lost_devices
+
+    def remove(self, found: KernelObject) -> None:
+        """Take away what is no longer desired."""
+        if isinstance(found, Tunnel):
+            self.tunnel_lost(found)
+        elif isinstance(found, Session):
+            self.session_lost(found)
+        self.emit(Verb.DELETE, found)
+
+    def want(self, wanted: KernelObject) -> None:
+        """Make one object as desired."""
+        key = wanted.key
+        found = self.actual.get(key)
+        if found is not None and self.vanishes(found):
+            found = None
+        if found is None:
+            self.missing(wanted)
+        elif key not in self.owned and not self.adopt:
+            if wanted.kind in _EXCLUSIVE or not satisfied(wanted, found):
+                self.conflicts.append(Conflict(self.unit.name, wanted, found))
+        elif wanted != found and (why := differences(wanted, found)):
+            self.change(wanted, found, why)
+
+    def missing(self, wanted: KernelObject) -> None:
+        """Make what is not there; a device that left its session comes back only with a new session."""
+        if isinstance(wanted, Session):
+            self.lost_devices.add(wanted.ifname)
+        elif isinstance(wanted, Link) and wanted.name not in self.lost_devices:
+            for session in self.unit.objects:
+                if isinstance(session, Session) and session.ifname == wanted.name and session.key in self.actual:
+                    self.replace(session, self.actual[session.key], (f"device {wanted.name} is gone",))
+        self.emit(Verb.CREATE, wanted)
+
+    def change(self, wanted: KernelObject, found: KernelObject, why: tuple[str, ...]) -> None:
+        """Change in place what can be; replace what cannot."""
+        if isinstance(found, Tunnel):
+            self.tunnel_lost(found)
+            self.replace(wanted, found, why)
+        elif isinstance(found, Session) and not {w.partition(":")[0] for w in why} <= _DIFFER_IN_PLACE:
+            self.replace(wanted, found, why)
+        else:
+            self.emit(Verb.UPDATE, wanted, found, why)
+
+    def replace(self, wanted: KernelObject, found: KernelObject, why: tuple[str, ...]) -> None:
+        """Delete and create: for objects that the kernel cannot change."""
+        self.session_lost(found)
+        self.session_lost(wanted)
+        self.emit(Verb.DELETE, found, why=why)
+        self.emit(Verb.CREATE, wanted)
+
+
+_ORDER = {"tunnel": 0, "session": 1, "link": 2}
+"""What takes others with it is planned first."""
+
+
+def _plan_unit(
+    unit: Unit,
+    actual: Mapping[Key, KernelObject],
+    owned: Collection[Key],
+    adopt: bool,
+    retained: Callable[[str, Key], bool],
+    result: Plan,
+) -> None:
+    planner = _UnitPlanner(unit, actual, owned, adopt=adopt)
+    wanted_keys = {o.key for o in unit.objects}
+    for key in sorted((k for k in owned if k not in wanted_keys), key=lambda k: _ORDER.get(str(k[0]), 3)):
+        found = actual.get(key)
+        if found is None or isinstance(found, Link) or planner.vanishes(found) or retained(unit.name, key):
+            continue
+        planner.remove(found)
+    for wanted in sorted(unit.objects, key=lambda o: _ORDER.get(o.kind, 3)):
+        planner.want(wanted)
+    # Half a tunnel helps nobody: with a part of it in foreign hands nothing is built, and what is ours stays as it is.
+    if planner.conflicts:
+        result.conflicts += planner.conflicts
+    else:
+        result.operations += planner.operations

@@ -1,0 +1,202 @@
+"""From a tunnel's spec and keys to the kernel objects that it stands for.
+
+Protection of a tunnel is four policies, two SAs and a guard. In each direction one policy demands the tunnel's SA for
+exactly its packets, and a wider one of lower priority blocks them from whatever source: if the first is taken away,
+nothing passes. The outbound policy names its SA by SPI, so that a new key is taken into use by one atomic update.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kl2tp.ipsec.keys import Associations, KeyRing, SaKeys, cookie, derive
+from kl2tp.model.addr import ANY4, ANY6
+from kl2tp.model.ciphers import find
+from kl2tp.model.objects import (
+    Address,
+    Clamp,
+    Direction,
+    Guard,
+    KernelObject,
+    Link,
+    Policy,
+    Route,
+    Sa,
+    Secret,
+    Selector,
+    Session,
+    Template,
+    Tunnel,
+)
+from kl2tp.model.overhead import for_session
+from kl2tp.model.plan import Unit
+from kl2tp.model.spec import Encap, IpsecSpec, Mode, RouteSpec, SessionSpec, TunnelSpec
+
+ALIAS_PREFIX = "kl2tp:"
+PRIORITY_PROTECT = 1000
+PRIORITY_BLOCK = 2000
+_UDP, _L2TP = 17, 115
+_IPV6_DEFAULT_METRIC = 1024
+_NO_SECRET = Secret(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Keying:
+    """The associations that a tunnel uses at a moment."""
+
+    sending: SaKeys
+    """The one that outbound packets are protected with."""
+    outbound: tuple[SaKeys, ...]
+    inbound: tuple[SaKeys, ...]
+
+    @classmethod
+    def steady(cls, associations: Associations) -> "Keying":
+        """Send with the first key, accept all."""
+        first = associations.outbound[0]
+        return cls(first, (first,), associations.inbound)
+
+
+def keying(spec: TunnelSpec, ring: KeyRing) -> Keying | None:
+    """The keys that the tunnel's file asks for; None without IPsec. Raises KeyFileError."""
+    return Keying.steady(derive(ring.get(spec.ipsec.key_file), spec)) if spec.ipsec else None
+
+
+def compile_unit(spec: TunnelSpec, ring: KeyRing, keys: Keying | None) -> Unit:
+    """All kernel objects of a tunnel, protection first. Raises KeyFileError for cookies that cannot be derived."""
+    objects: list[KernelObject] = []
+    if spec.ipsec:
+        assert keys is not None
+        objects += _protection(spec, spec.ipsec, keys)
+    if spec.route:
+        objects.append(_peer_route(spec, spec.route))
+    objects.append(
+        Tunnel(
+            spec.netns,
+            spec.id,
+            spec.peer_id,
+            spec.encap,
+            spec.local,
+            spec.remote,
+            spec.local_port,
+            spec.remote_port,
+            spec.checksum or spec.encap == Encap.IP,
+        )
+    )
+    for session in spec.sessions:
+        objects += _session(spec, session, ring)
+    return Unit(spec.name, tuple(objects))
+
+
+def _protection(spec: TunnelSpec, ipsec: IpsecSpec, keys: Keying) -> Iterator[KernelObject]:
+    ns, mark = spec.netns, ipsec.mark
+    bits = len(spec.local) * 8
+    anywhere = ANY4 if bits == 32 else ANY6
+    proto = _UDP if spec.encap == Encap.UDP else _L2TP
+    lport, rport = spec.local_port, spec.remote_port
+    tunnel_mode = ipsec.mode == Mode.TUNNEL
+    # The guard and the blocks hold for packets of every mark, unless marks keep apart tunnels between the same endpoints.
+    yield Policy(ns, Direction.OUT, Selector(anywhere, 0, spec.remote, bits, proto, lport, rport), PRIORITY_BLOCK, None, mark)
+    yield Policy(ns, Direction.IN, Selector(spec.remote, bits, anywhere, 0, proto, rport, lport), PRIORITY_BLOCK, None, mark)
+    yield Guard(ns, spec.remote, lport, rport)
+    for sa in keys.inbound:
+        yield _sa(spec, ipsec, sa, outbound=False)
+    for sa in keys.outbound:
+        yield _sa(spec, ipsec, sa, outbound=True)
+    outer = (spec.remote, spec.local) if tunnel_mode else (b"", b"")
+    device = ipsec.offload_device if ipsec.offload_packet else ""
+    yield Policy(
+        ns,
+        Direction.IN,
+        Selector(spec.remote, bits, spec.local, bits, proto, rport, lport),
+        PRIORITY_PROTECT,
+        Template(ipsec.reqid, ipsec.mode, *outer),
+        mark,
+        device,
+    )
+    outer = (spec.local, spec.remote) if tunnel_mode else (b"", b"")
+    yield Policy(
+        ns,
+        Direction.OUT,
+        Selector(spec.local, bits, spec.remote, bits, proto, lport, rport),
+        PRIORITY_PROTECT,
+        Template(ipsec.reqid, ipsec.mode, *outer, spi=keys.sending.spi),
+        mark,
+        device,
+    )
+
+
+def _sa(spec: TunnelSpec, ipsec: IpsecSpec, keys: SaKeys, *, outbound: bool) -> Sa:
+    cipher = find(ipsec.cipher)
+    ends = (spec.local, spec.remote) if outbound else (spec.remote, spec.local)
+    ports = (ipsec.nat_local_port, ipsec.nat_remote_port)
+    return Sa(
+        spec.netns,
+        *ends,
+        keys.spi,
+        ipsec.mode,
+        ipsec.reqid,
+        cipher.kernel_encryption,
+        keys.encryption,
+        cipher.aead,
+        cipher.icv,
+        cipher.kernel_integrity,
+        keys.integrity,
+        ipsec.replay_window,
+        ipsec.esn,
+        *(ports if outbound else ports[::-1]),
+        ipsec.mark,
+        ipsec.offload_device,
+        ipsec.offload_packet,
+        outbound,
+    )
+
+
+def _peer_route(spec: TunnelSpec, route: RouteSpec) -> Route:
+    return _route(spec.netns, route, spec.route_device, of_session=False)
+
+
+def _route(netns: str, route: RouteSpec, device: str, *, of_session: bool) -> Route:
+    metric = route.metric or (_IPV6_DEFAULT_METRIC if len(route.destination) == 16 else 0)
+    return Route(
+        netns, route.table, route.destination, route.prefix_length, metric, route.via, device, tunnel_device=of_session
+    )
+
+
+def _session(spec: TunnelSpec, session: SessionSpec, ring: KeyRing) -> Iterator[KernelObject]:
+    interface = session.interface
+    expected, sent = _cookies(spec, session, ring)
+    yield Session(
+        spec.netns,
+        spec.id,
+        session.id,
+        session.peer_id,
+        interface.name,
+        # The kernel's own "cookie" is the one it sends, its "peer cookie" the one it expects.
+        sent,
+        expected,
+        session.l2spec,
+        session.send_sequence,
+        session.require_sequence,
+        session.reorder_ms,
+    )
+    overhead = for_session(spec, session)
+    netns = spec.netns if interface.netns is None else interface.netns
+    mtu = interface.mtu or overhead.mtu
+    alias = f"{ALIAS_PREFIX}{spec.name}/{session.name}"
+    master = interface.bridge or interface.vrf
+    yield Link(netns, interface.name, mtu, master, interface.up, interface.mac, spec.netns, alias)
+    for address, plen in interface.addresses:
+        yield Address(netns, interface.name, address, plen)
+    for route in interface.routes:
+        yield _route(netns, route, interface.name, of_session=True)
+    if interface.mss is not None and not interface.bridge:
+        # TCP over IPv4 and IPv6: 20 bytes of TCP header and 20 or 40 of IP.
+        yield Clamp(netns, interface.name, interface.mss or mtu - 40, interface.mss or mtu - 60)
+
+
+def _cookies(spec: TunnelSpec, session: SessionSpec, ring: KeyRing) -> tuple[bytes, bytes]:
+    """(expected, sent)."""
+    wish = session.cookie
+    if wish.local is not None and wish.peer is not None:
+        return wish.local, wish.peer
+    path = spec.secret_file or (spec.ipsec.key_file if spec.ipsec else "")
+    return cookie(ring.get(path), spec, session, wish.length)

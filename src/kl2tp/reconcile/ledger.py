@@ -1,0 +1,228 @@
+"""The ledger: what kl2tp made, so that it never touches anything else, and finds its own again after a crash.
+
+A text file in /run, which lives exactly as long as the kernel's objects do: it survives the daemon and ends with the
+boot. Each line is a JSON value; what is about to be made is written before it is made, so that whatever happens in
+between, nothing of ours is forgotten. The last line about a unit counts. A line cut short by a crash is ignored: it
+was written before anything that it names was made.
+"""
+
+import json
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+
+from kl2tp.model.objects import Direction, Key, Selector
+
+_HEADER = {"kl2tp-ledger": 1}
+_SPARE_LINES = 2000
+"""The file is rewritten when it holds this many lines more than twice the number of units."""
+
+
+class LedgerError(Exception):
+    """The ledger cannot be read or written: without it kl2tp would not know its own."""
+
+
+def _encode(value: object) -> object:
+    if isinstance(value, bytes):
+        return {"b": value.hex()}
+    if isinstance(value, Selector):
+        s = value
+        ends = [s.source.hex(), s.source_length, s.destination.hex(), s.destination_length]
+        return {"s": [*ends, s.protocol, s.source_port, s.destination_port]}
+    if isinstance(value, Direction):
+        return {"d": int(value)}
+    if isinstance(value, tuple):
+        return {"t": [_encode(v) for v in value]}
+    return value
+
+
+def _decode(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    kind, body = next(iter(value.items()))
+    if kind == "b":
+        return bytes.fromhex(body)
+    if kind == "s":
+        return Selector(bytes.fromhex(body[0]), body[1], bytes.fromhex(body[2]), *body[3:])
+    if kind == "d":
+        return Direction(body)
+    return tuple(_decode(v) for v in body)
+
+
+def encode_keys(keys: Iterable[Key]) -> str:
+    """Keys as JSON."""
+    return json.dumps([[_encode(part) for part in key] for key in keys], separators=(",", ":"))
+
+
+def decode_keys(text: str) -> frozenset[Key]:
+    """The inverse of `encode_keys`. Raises ValueError, TypeError, KeyError on anything else."""
+    return frozenset(tuple(_decode(part) for part in key) for key in json.loads(text))
+
+
+class Ledger:
+    """Owned keys by unit. In memory each unit is its line of text: decoded when it is asked for."""
+
+    def __init__(self, path: Path, identity: Callable[[str], int]) -> None:
+        """`identity` gives the inode of a network namespace, by which a later one of the same name is told apart."""
+        self._path = path
+        self._identity = identity
+        self._units: dict[str, str] = {}
+        self._namespaces: dict[str, int] = {}
+        self._rollovers: dict[str, float] = {}
+        self._lines = 0
+        self._load()
+        self._file = self._open()
+        if self._lines > 2 * len(self._units) + _SPARE_LINES:
+            self._rewrite()
+
+    # -- what is owned ---------------------------------------------------------------------------------------------
+
+    def names(self) -> Collection[str]:
+        """Units of which something may exist."""
+        return self._units.keys()
+
+    def owned(self, unit: str) -> frozenset[Key]:
+        """Keys of what was made for a unit."""
+        text = self._units.get(unit)
+        return decode_keys(text) if text else frozenset()
+
+    def record(self, units: Mapping[str, Collection[Key]]) -> None:
+        """Write down what is owned from now on, in one write; a unit without keys is forgotten. Raises LedgerError."""
+        lines: list[str] = []
+        for name, keys in units.items():
+            if not keys:
+                if self._units.pop(name, None) is not None:
+                    lines.append(json.dumps({"u": name, "k": []}))
+                continue
+            text = encode_keys(sorted(keys, key=repr))
+            if self._units.get(name) != text:
+                self._note_namespaces(keys, lines)
+                self._units[name] = text
+                lines.append(f'{{"u":{json.dumps(name)},"k":{text}}}')
+        self._append(lines)
+
+    def _note_namespaces(self, keys: Iterable[Key], lines: list[str]) -> None:
+        for name in {str(key[1]) for key in keys}:
+            if name and name not in self._namespaces:
+                try:
+                    self._namespaces[name] = self._identity(name)
+                except LookupError:
+                    continue  # not there yet: whatever is made in it will fail, and be recorded again
+                lines.append(json.dumps({"n": name, "i": self._namespaces[name]}))
+
+    # -- key changes under way -------------------------------------------------------------------------------------
+
+    def rollover(self, unit: str) -> float | None:
+        """When the key change of a unit began (seconds since boot), None if there is none."""
+        return self._rollovers.get(unit)
+
+    def set_rollover(self, unit: str, began: float | None) -> None:
+        """Note that a key change began, or is over."""
+        if self._rollovers.get(unit) == began:
+            return
+        if began is None:
+            del self._rollovers[unit]
+        else:
+            self._rollovers[unit] = began
+        self._append([json.dumps({"r": unit, "t": began})])
+
+    # -- the file --------------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        try:
+            text = self._path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:
+            raise LedgerError(f"cannot read the ledger {self._path}: {error}") from None
+        for line in text.split("\n"):
+            if line:
+                self._lines += 1
+                self._read_line(line)
+        stale = {name for name, inode in self._namespaces.items() if not self._same(name, inode)}
+        if stale:
+            self._drop_namespaces(stale)
+
+    def _read_line(self, line: str) -> None:
+        try:
+            entry = json.loads(line)
+            if "u" in entry:
+                if entry["k"]:
+                    self._units[entry["u"]] = json.dumps(entry["k"], separators=(",", ":"))
+                    decode_keys(self._units[entry["u"]])
+                else:
+                    self._units.pop(entry["u"], None)
+            elif "n" in entry:
+                self._namespaces[entry["n"]] = entry["i"]
+            elif "r" in entry:
+                self._rollovers.pop(entry["r"], None)
+                if entry["t"] is not None:
+                    self._rollovers[entry["r"]] = float(entry["t"])
+        except (ValueError, TypeError, KeyError, StopIteration):
+            if line.endswith("}"):
+                raise LedgerError(f"the ledger {self._path} is damaged at line {self._lines}: {line[:60]}") from None
+
+    def _same(self, name: str, inode: int) -> bool:
+        try:
+            return self._identity(name) == inode
+        except LookupError:
+            return False
+
+    def _drop_namespaces(self, stale: set[str]) -> None:
+        """What was in a namespace that is gone went with it."""
+        for name in stale:
+            del self._namespaces[name]
+        for unit in list(self._units):
+            keys = decode_keys(self._units[unit])
+            left = {key for key in keys if str(key[1]) not in stale}
+            if len(left) < len(keys):
+                if left:
+                    self._units[unit] = encode_keys(sorted(left, key=repr))
+                else:
+                    del self._units[unit]
+
+    def _open(self) -> int:
+        try:
+            self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise LedgerError(f"cannot write the ledger {self._path}: {error.strerror}") from None
+        size = os.fstat(fd).st_size
+        if size == 0:
+            os.write(fd, json.dumps(_HEADER).encode() + b"\n")
+        elif os.pread(fd, 1, size - 1) != b"\n":  # cut short by a crash
+            os.write(fd, b"\n")
+        return fd
+
+    def _append(self, lines: list[str]) -> None:
+        if not lines:
+            return
+        data = ("\n".join(lines) + "\n").encode()
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+        except OSError as error:
+            raise LedgerError(f"cannot write the ledger {self._path}: {error.strerror}") from None
+        self._lines += len(lines)
+        if self._lines > 2 * len(self._units) + _SPARE_LINES:
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        """Put a file with only the valid lines in the place of the grown one, atomically."""
+        lines = [json.dumps(_HEADER)]
+        lines += [json.dumps({"n": name, "i": inode}) for name, inode in self._namespaces.items()]
+        lines += [f'{{"u":{json.dumps(name)},"k":{text}}}' for name, text in self._units.items()]
+        lines += [json.dumps({"r": unit, "t": began}) for unit, began in self._rollovers.items()]
+        temporary = self._path.with_suffix(".new")
+        try:
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            temporary.chmod(0o600)
+            temporary.replace(self._path)
+            os.close(self._file)
+            self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        except OSError as error:
+            raise LedgerError(f"cannot rewrite the ledger {self._path}: {error.strerror}") from None
+        self._lines = len(lines)
+
+    def close(self) -> None:
+        os.close(self._file)
