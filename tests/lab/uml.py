@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +23,7 @@ from .build import Kernel, require, require_init
 from .cache import scratch
 from .errors import Exit, LabError
 from .job import Job
+from .process import Interrupted, complain, interruptible
 from .terminal import raw_terminal, window_size
 from .wire import MAX_TO_GUEST, Decoder, FromGuest, ToGuest, encode
 
@@ -38,30 +39,6 @@ def run(job: Job, version: str) -> int:
     kernel, init = require(version), require_init()
     with scratch("run") as directory, interruptible():
         return Guest(job, kernel, init, directory).run()
-
-
-class Interrupted(Exception):
-    """A signal asked the lab to stop."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn the signals that end a process into an exception, so that what it started is cleaned up."""
-
-    def interrupt(number: int, _frame: object) -> None:
-        raise Interrupted(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, interrupt) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 class Guest:
@@ -346,8 +323,3 @@ def write_stream(stream: IO[bytes], data: bytes) -> None:
             if error.errno == errno.EPIPE:
                 raise BrokenPipeError from error
             raise
-
-
-def complain(message: str) -> None:
-    """A message on stderr that stands apart from the command's own."""
-    print(f"\nlab: {message}", file=sys.stderr, flush=True)
