@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+
 from lab.features import missing_features
 
 NEEDS_KERNEL = tuple(Path(__file__).parent / name for name in ("kernel", "interop"))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Refuse to run kernel tests where they would all be skipped or would change the machine: that is no success."""
+    """Refuse kernel tests where they cannot run or would change the machine: skipping is no success."""
     if session.config.option.collectonly:
         return
     if not any(item.path.is_relative_to(directory) for item in session.items for directory in NEEDS_KERNEL):

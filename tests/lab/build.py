@@ -18,7 +18,7 @@ from .packages import say
 
 VERSIONS = ("6.12", "6.1")
 FRAGMENT = Path(__file__).with_name("uml.config")
-INIT_SOURCE = Path(__file__).parent / "guest" / "init.c"
+INIT_SOURCE = Path(__file__).with_name("init.c")
 
 BUILD_PROGRAMS = {
     "gcc": "build-essential",
@@ -74,7 +74,7 @@ def require(version: str) -> Kernel:
 
 
 def build(version: str, *, update: bool = False) -> Kernel:
-    """Build a kernel unless it is there; with `update`, also when Debian has newer sources than it was built from."""
+    """Build a kernel unless it is there; with `update`, also if Debian has newer sources now."""
     with locked(f"uml-{version}"):
         kernel = cached(version)
         if kernel and not update:
@@ -89,7 +89,7 @@ def build(version: str, *, update: bool = False) -> Kernel:
 
 def compile_kernel(version: str, source: str, directory: Path) -> Kernel:
     """Download, configure, check, compile, install."""
-    say(f"building the {version} kernel (User Mode Linux, from Debian's {source}): once, about 5 minutes on two cores")
+    say(f"building the {version} kernel from Debian's sources {source}: once, about 5 minutes on two cores")
     started = time.monotonic()
     result = directory / "result"
     result.mkdir()
@@ -173,6 +173,7 @@ def require_init() -> Path:
         command = ["gcc", "-O2", "-Wall", "-Wextra", "-static", "-s", "-o", str(result), str(INIT_SOURCE)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise LabError(f"cannot compile the guest's init:\n{done.stderr}", hint="apt-get install libc6-dev")
+            hint = "sudo apt-get install libc6-dev"
+            raise LabError(f"cannot compile the guest's init:\n{done.stderr}", hint=hint)
         result.rename(final)
     return final

@@ -34,7 +34,7 @@ def locked(name: str) -> Iterator[None]:
 
 @contextmanager
 def scratch(prefix: str) -> Iterator[Path]:
-    """A private directory in the cache, removed afterwards; one that a killed process left goes with the next."""
+    """A private directory in the cache, removed afterwards; a killed process's goes with the next."""
     parent = cache_directory()
     with ExitStack() as stack:
         with locked("scratch"):

@@ -8,8 +8,9 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from . import build, native, uml, vng
+from . import build, native, packages, uml, vng
 from .cache import cache_directory, locked
 from .errors import Exit, LabError
 from .job import Job, guest_environment
@@ -20,8 +21,9 @@ KERNELS = (*build.VERSIONS, "native", "vng")
 OVERVIEW = """\
 Run a command as root on a Linux kernel that has L2TP, PPP and IPsec, whatever this machine's kernel has.
 
-The command sees this machine's files, programs and Python, but what it writes vanishes when it ends, except in
-directories given with --writable. The kernel is built on first use (about 5 minutes) and then boots in half a second.
+The command sees this machine's files, programs and Python, but what it writes vanishes when it ends,
+except in directories given with --writable. The kernel is built on first use (about 5 minutes) and then
+boots in half a second.
 """
 
 EXAMPLES = """\
@@ -59,12 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The commands and their options."""
-    parser = argparse.ArgumentParser(
-        prog="lab", description=OVERVIEW, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    texts: dict[str, Any] = {"description": OVERVIEW, "epilog": EXAMPLES, "formatter_class": raw}
+    parser = argparse.ArgumentParser(prog="lab", **texts)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    add_run(commands.add_parser("run", help="run a command on a kernel", description=OVERVIEW, epilog=EXAMPLES,
-                                formatter_class=argparse.RawDescriptionHelpFormatter))  # fmt: skip
+    add_run(commands.add_parser("run", help="run a command on a kernel", **texts))
 
     builder = commands.add_parser("build", help="build a kernel, or update it to Debian's newest sources")
     builder.add_argument("version", nargs="?", default="6.12", choices=(*build.VERSIONS, "all"))
@@ -72,6 +73,10 @@ def make_parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", aliases=["list"], help="show the kernels in the cache")
     status.set_defaults(action=command_status)
+
+    packages_ = commands.add_parser("packages", help="install Debian packages that are missing (as root)")
+    packages_.add_argument("names", nargs="+", metavar="PACKAGE")
+    packages_.set_defaults(action=command_packages)
 
     clean = commands.add_parser("clean", help="remove kernels that the present recipe no longer gives")
     clean.add_argument("--all", action="store_true", help="remove everything that the lab keeps")
@@ -85,9 +90,9 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     option("--kernel", default="6.12", choices=KERNELS, metavar="KERNEL", help=KERNEL_HELP)
     option("--mem", default="3G", metavar="SIZE", help="the guest's memory, taken as it is used (default 3G)")
     option("--timeout", type=seconds, default=1800, metavar="SECONDS", help="end a hang (default 1800)")
-    option("--writable", action="append", default=[], type=Path, metavar="DIR",
-           help="keep what is written to this directory; may be repeated")  # fmt: skip
-    option("--env", action="append", default=[], metavar="NAME[=VALUE]", help="pass a variable; may be repeated")
+    several: dict[str, Any] = {"action": "append", "default": []}
+    option("--writable", **several, type=Path, metavar="DIR", help="keep what is written there; repeatable")
+    option("--env", **several, metavar="NAME[=VALUE]", help="pass a variable; repeatable")
     option("-i", "--interactive", action="store_true", help="give the command this terminal")
     option("-v", "--verbose", action="store_true", help="show the kernel's messages")
     option("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="what to run")
@@ -153,6 +158,12 @@ def command_status(_options: argparse.Namespace) -> int:
         kernel = build.cached(version)
         print(f"{version:7} {f'built from {kernel.source}' if kernel else 'not built yet'}")
     print(f"vng     {vng.describe()}")
+    return 0
+
+
+def command_packages(options: argparse.Namespace) -> int:
+    """`lab packages`"""
+    packages.need_packages(options.names)
     return 0
 
 

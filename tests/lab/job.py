@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# The command's surroundings, not the host's session: DISPLAY, SSH_AUTH_SOCK and the like mean nothing in a guest.
+# Not DISPLAY, SSH_AUTH_SOCK and the like: they name things of the host that a guest cannot reach.
 PASSED_VARIABLES = frozenset({
-    "CI", "COLUMNS", "FORCE_COLOR", "HOME", "LANG", "LINES", "LOGNAME", "NO_COLOR", "PATH", "PY_COLORS", "SHELL",
-    "SOURCE_DATE_EPOCH", "TERM", "TZ", "USER", "VIRTUAL_ENV",
+    "CI", "COLUMNS", "FORCE_COLOR", "HOME", "LANG", "LINES", "LOGNAME", "NO_COLOR", "PATH", "PY_COLORS",
+    "SHELL", "SOURCE_DATE_EPOCH", "TERM", "TZ", "USER", "VIRTUAL_ENV",
 })  # fmt: skip
 PASSED_PREFIXES = ("LC_", "PYTHON", "PYTEST_", "HYPOTHESIS_", "KL2TP_")
 

@@ -28,7 +28,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def run(job: Job) -> int:
     """Run a job in a new network and mount namespace; everything else is the host's."""
     if os.geteuid() != 0:
-        raise LabError("--kernel native needs root", hint="run it with sudo, or use --kernel 6.12, which needs no root")
+        raise LabError("--kernel native needs root", hint="use sudo, or --kernel 6.12, which needs no root")
     enter_namespaces()
     if missing := missing_features():
         raise LabError(
@@ -72,4 +72,4 @@ def check(result: int, what: str) -> None:
     """Turn libc's -1 into an error."""
     if result != 0:
         error = ctypes.get_errno()
-        raise LabError(f"cannot {what}: {os.strerror(error)}", hint="inside a container, try --kernel 6.12 instead")
+        raise LabError(f"cannot {what}: {os.strerror(error)}", hint="in a container, use --kernel 6.12")

@@ -13,6 +13,8 @@ from pathlib import Path
 from .errors import LabError
 
 BACKPORTS_LIST = Path("/etc/apt/sources.list.d/kl2tp-lab.list")
+# Wait for another apt instead of failing; download as root, since _apt cannot write to a private directory.
+APT_OPTIONS = ("-o", "DPkg::Lock::Timeout=300", "-o", "APT::Sandbox::User=root")
 
 
 def say(message: str) -> None:
@@ -27,6 +29,19 @@ def need_programs(programs: Mapping[str, str]) -> None:
         install(missing)
 
 
+def need_packages(packages: Sequence[str]) -> None:
+    """Make sure that packages are installed."""
+    missing = [package for package in packages if not is_installed(package)]
+    if missing:
+        install(missing)
+
+
+def is_installed(package: str) -> bool:
+    """Whether dpkg has it unpacked and configured."""
+    query = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", package]
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout == "installed"
+
+
 def install(packages: Sequence[str]) -> None:
     """Install packages, or say what to type."""
     command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
@@ -36,27 +51,27 @@ def install(packages: Sequence[str]) -> None:
     if apt(command) != 0:
         apt(["apt-get", "update"])
         if (status := apt(command)) != 0:
-            raise LabError(f"'{' '.join(command)}' failed with status {status}", hint="run it by hand to see why")
+            raise LabError(f"'{' '.join(command)}' failed: status {status}", hint="run it by hand to see why")
 
 
 def apt(command: Sequence[str], cwd: Path | None = None) -> int:
     """Run apt-get quietly; its errors are shown."""
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    quiet = [command[0], "-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "APT::Sandbox::User=root", *command[1:]]
+    quiet = [command[0], "-qq", *APT_OPTIONS, *command[1:]]
     try:
         return subprocess.run(
             quiet, env=env, cwd=cwd, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         ).returncode
     except FileNotFoundError:
-        raise LabError("this is not a Debian system: no apt-get", hint="run the lab on Debian 12 or newer") from None
+        raise LabError("there is no apt-get", hint="the lab needs Debian 12 or newer") from None
 
 
 def candidate(package: str) -> str:
     """The version of a package that apt would install; empty if it knows none."""
     try:
-        policy = subprocess.run(
-            ["apt-cache", "policy", package], capture_output=True, text=True, check=True, env={**os.environ, "LC_ALL": "C"}
-        ).stdout
+        env = {**os.environ, "LC_ALL": "C"}
+        command = ["apt-cache", "policy", package]
+        policy = subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
     except (OSError, subprocess.CalledProcessError):
         return ""
     for line in policy.splitlines():
@@ -79,7 +94,7 @@ def find_candidate(package: str) -> str:
             return version
     raise LabError(
         f"apt knows no package {package}",
-        hint="as root: apt-get update; on Debian 12 it may be in bookworm-backports, which the lab adds when run as root",
+        hint="sudo apt-get update; if it is in a suite that you lack (bookworm-backports), add that",
     )
 
 
