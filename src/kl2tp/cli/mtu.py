@@ -4,6 +4,8 @@ import argparse
 import sys
 from collections.abc import Iterator
 
+from kl2tp.cli import exits
+from kl2tp.cli.options import common, json_output
 from kl2tp.model.ciphers import CIPHERS, Cipher, find
 from kl2tp.model.overhead import Layer, Overhead, Stack, overhead
 from kl2tp.model.spec import Encap, L2Spec, Mode
@@ -42,7 +44,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     add("--cookie", type=int, choices=(0, 4, 8), default=0, help="bytes of the cookie sent (default 0)")
     add(
-        "--l2spec",
+        "--l2-sublayer",
         choices=("none", "default"),
         default="default",
         help="L2-specific sublayer (default default)",
@@ -65,17 +67,17 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="BYTES",
         help="show an inner IP packet of this length (default: the MTU)",
     )
-    add("--json", action="store_true", help="print JSON")
+    json_output(parser)
+    common(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the figures; 2 if the settings cannot be combined."""
+    """Print the figures."""
     try:
         found = overhead(_stack(args), args.path_mtu)
     except ValueError as error:
-        print(f"kl2tp mtu: {error}", file=sys.stderr)
-        return 2
+        raise exits.CommandError(str(error), status=exits.USAGE) from None
     payload = found.mtu if args.payload is None else args.payload
     if args.json:
         import json  # only here: the command must start fast
@@ -83,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(_data(found, payload), indent=2))
     else:
         print("\n".join(_text(found, payload, _frame(sys.stdout.encoding))))
-    return 0
+    return exits.OK
 
 
 def _length(text: str) -> int:
@@ -105,7 +107,7 @@ def _stack(args: argparse.Namespace) -> Stack:
         encap=Encap[encapsulation.upper()],
         ipv6=args.outer == "ipv6",
         cookie=args.cookie,
-        l2spec=L2Spec[args.l2spec.upper()],
+        l2spec=L2Spec[args.l2_sublayer.upper()],
         sequencing=args.sequencing,
         length_field=args.length_field,
         cipher=_cipher(args.cipher),
@@ -133,7 +135,7 @@ def _data(found: Overhead, payload: int) -> dict[str, object]:
         "encapsulation": stack.encap.name.lower(),
         "outer": "ipv6" if stack.ipv6 else "ipv4",
         "cookie": stack.cookie,
-        "l2spec": stack.l2spec.name.lower() if stack.version == 3 else None,
+        "l2_sublayer": stack.l2spec.name.lower() if stack.version == 3 else None,
         "sequencing": stack.sequencing,
         "length_field": stack.length_field,
         "cipher": stack.cipher.name if stack.cipher else None,

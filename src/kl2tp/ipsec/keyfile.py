@@ -286,7 +286,7 @@ def _unopened(path: str, real: str, error: OSError | ValueError) -> KeyFileError
     if isinstance(error, ValueError):
         return KeyFileError(path, 0, "is no file name", "a name has no NUL character")
     if error.errno == errno.ENOENT:
-        hint = f"make one: (umask 077; kl2tp genkey > {quoted})"
+        hint = f"make one: kl2tp genkey --output {quoted}"
         if path.startswith(_CREDENTIAL):
             hint = f"add to the unit: LoadCredential={path.removeprefix(_CREDENTIAL)}"
         return KeyFileError(path, 0, "does not exist", hint)

@@ -153,7 +153,7 @@ def _version_3_conflict(stack: Stack) -> str:
     if stack.length_field:
         return "L2TPv3 data packets have no length field; leave it out, or use L2TPv2"
     if stack.sequencing and stack.l2spec == L2Spec.NONE:
-        return "L2TPv3 sequence numbers are in the default L2-specific sublayer; use l2spec default"
+        return "L2TPv3 sequence numbers are in the default L2-specific sublayer: it cannot be none"
     return ""
 
 

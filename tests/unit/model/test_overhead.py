@@ -181,7 +181,7 @@ CONFLICTS: dict[str, tuple[dict[str, object], str]] = {
     "v2 over ip": ({"version": 2, "encap": IP}, "UDP only"),
     "v2 cookie": ({"version": 2, "cookie": 8}, "no cookies"),
     "v3 length": ({"length_field": True}, "no length field"),
-    "sequence without sublayer": ({"l2spec": NONE, "sequencing": True}, "use l2spec default"),
+    "sequence without sublayer": ({"l2spec": NONE, "sequencing": True}, "cannot be none"),
     "nat without cipher": ({"nat_traversal": True}, "needs a cipher"),
     "tunnel mode without cipher": ({"mode": TUNNEL}, "needs a cipher"),
 }
