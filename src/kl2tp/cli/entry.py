@@ -83,7 +83,7 @@ def _run(given: list[str]) -> int:
 
 
 def _pipe_broken() -> int:
-    """Whoever read our output has gone: end as if SIGPIPE had done it, and let Python's exit be silent too."""
+    """Whoever read our output has gone: end as if by SIGPIPE, and let Python's exit be silent too."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     return exits.BROKEN_PIPE
