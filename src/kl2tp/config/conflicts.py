@@ -1,6 +1,7 @@
-"""What only one may have: names, ids, endpoints, devices, addresses, routes. A second claim is an error that names both places.
+"""What only one may have: names, ids, endpoints, devices, addresses, routes.
 
-A claim is one look-up in a dictionary, so that ten thousand tunnels are checked in a few hundredths of a second.
+A second claim is an error that names both places. A claim is one look-up in a dictionary, so that ten
+thousand tunnels are checked in a few hundredths of a second.
 """
 
 from typing import TypeAlias
@@ -40,6 +41,7 @@ class Claims:
         self.clear: Table = {}
         self.devices: Table = {}
         self.masters: Table = {}
+        self.macs: Table = {}
         self.addresses: Table = {}
         self.routes: dict[object, tuple[Claim, object]] = {}
 
@@ -51,7 +53,9 @@ class Claims:
         """A tunnel's name."""
         first = self.names.setdefault(name, claim)
         if first is not claim:
-            self.refuse(claim, first, "the name is taken by", "names are unique over all files and sets", "name")
+            self.refuse(
+                claim, first, "the name is taken by", "names are unique over all files and sets", "name"
+            )
 
     def tunnel(self, netns: str, number: int, claim: Claim) -> None:
         """A local tunnel id."""
@@ -77,7 +81,7 @@ class Claims:
         mine.setdefault(key, claim)
         if first is not None:
             what = f"the local session id {number} is taken by"
-            hint = "with encapsulation ip session ids are unique on the whole host: leave ids out to use the tunnel's"
+            hint = "with encapsulation ip they are unique per host: leave ids out to use the tunnel's"
             self.refuse(claim, first, what, hint, "session")
 
     def port(self, netns: str, local: bytes, port: int, claim: Claim) -> None:
@@ -86,7 +90,9 @@ class Claims:
         first = self.ports.setdefault(key, claim)
         if first is not claim:
             what = f"the local address {addr.text(local)} port {port} is taken{_in(netns)} by"
-            hint = "give each tunnel a local port of its own, as in ports: 20001/1701, or use encapsulation: ip"
+            hint = (
+                "give each tunnel a local port of its own, as in ports: 20001/1701, or use encapsulation: ip"
+            )
             self.refuse(claim, first, what, hint, "port")
         elif key in self.nat_ports:
             self._both_uses(claim, self.nat_ports[key], port)
@@ -102,16 +108,18 @@ class Claims:
         what = f"the port {port} can't serve both L2TP and ESP in UDP; see"
         self.refuse(claim, first, what, "nat_traversal usually is 4500/4500", "nat")
 
-    def path(self, netns: str, ends: tuple[bytes, bytes], ports: tuple[int, int], protected: bool, claim: Claim) -> None:
-        """Protection by selector: it must be able to tell the tunnels apart. Ports (0, 0) stand for encapsulation ip."""
+    def path(
+        self, netns: str, ends: tuple[bytes, bytes], ports: tuple[int, int], protected: bool, claim: Claim
+    ) -> None:
+        """Protection is by selector, which must tell tunnels apart. Ports: (0, 0) with encapsulation ip."""
         local, remote = ends
         key = (netns, remote, ports)
         (self.protected if protected else self.clear).setdefault(key, claim)
         other = (self.clear if protected else self.protected).get(key)
         if other is not None:
-            how = ("is protected by ipsec", "is not") if protected else ("is not protected by ipsec", "is")
-            what = f"{how[0]}, {how[1]} the tunnel to the same peer {addr.text(remote)}:"
-            hint = "the protected one blocks the other's packets: protect both, or use udp with distinct ports for one"
+            mine, yours = ("protected", "clear") if protected else ("clear", "protected")
+            what = f"this tunnel is {mine}, and to the same peer {addr.text(remote)} there is the {yours}"
+            hint = "the protected one blocks the other: protect both, or use udp with other ports for one"
             self.refuse(claim, other, what, hint, "mixed")
         if not protected or ports != (0, 0):
             return
@@ -141,6 +149,13 @@ class Claims:
     def _master_too(self, name: str, claim: Claim, first: Claim) -> None:
         what = f"{name!r} can't be both a session's interface and a bridge or VRF; see"
         self.refuse(claim, first, what, "rename the interface", "master")
+
+    def mac(self, netns: str, bridge: str, mac: bytes, claim: Claim) -> None:
+        """A MAC address among the ports of one bridge."""
+        first = self.macs.setdefault((netns, bridge, mac), claim)
+        if first is not claim:
+            what = f"the MAC address {mac.hex(':')} is taken in the bridge {bridge} by"
+            self.refuse(claim, first, what, "leave mac out, or give each interface its own", "mac")
 
     def address(self, domain: tuple[str, str], address: bytes, claim: Claim) -> None:
         """An address in one routing domain (namespace, VRF)."""

@@ -1,8 +1,8 @@
 """YAML text to nodes: the smallest tree that still knows every place.
 
-Scalars stay text: what `no`, `010` or `12:30` means is decided by the key they are given to, not by YAML. We compose from
-PyYAML's C events rather than use its nodes: that takes two thirds of the time and half of the memory, and it lets us
-bound depth and aliases.
+Scalars stay text: what `no`, `010` or `12:30` means is decided by the key they are given to, not by YAML. We
+compose from PyYAML's C events rather than use its nodes: that takes three quarters of the time and memory,
+and it lets us bound depth and aliases.
 """
 
 import io
@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from kl2tp.config.problem import Mark, Problem, Problems
+from kl2tp.config.problem import Mark, Problems
 from kl2tp.model.spec import Where
 
 MAX_DEPTH = 32
@@ -19,7 +19,13 @@ MAX_ALIASED = 1_000_000
 """Values that aliases (`*name`) may repeat in one file: against "billion laughs"."""
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_CORE_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))
+_KINDS = ("str", "int", "float", "bool", "null", "map", "seq")
+_TAGS = {"!", *(f"tag:yaml.org,2002:{kind}" for kind in _KINDS)}
+"""Tags that change nothing, as every scalar is read by its key."""
+
+
+EMPTY = frozenset(("", "~", "null"))
+"""What stands for nothing if it is not quoted."""
 
 
 class Scalar:
@@ -35,7 +41,7 @@ class Scalar:
     @property
     def empty(self) -> bool:
         """Nothing was written, or YAML's own words for nothing."""
-        return self.plain and self.text in ("", "~", "null")
+        return self.plain and self.text in EMPTY
 
 
 class Mapping:
@@ -45,7 +51,8 @@ class Mapping:
 
     def __init__(self, mark: Mark) -> None:
         self.mark = mark
-        self.pairs: list[tuple[Scalar, Node]] = []
+        self.pairs: list[tuple[str, Mark, Node]] = []
+        """Key, the place of the key, and the value."""
 
 
 class Sequence:
@@ -75,7 +82,7 @@ class _Named(io.BytesIO):
     """UTF-8 text under the file name that PyYAML writes into its marks."""
 
     def __init__(self, text: str, name: str) -> None:
-        super().__init__(text.removeprefix("\ufeff").encode(errors="replace"))
+        super().__init__(text.removeprefix("\ufeff").encode(errors="surrogatepass"))
         self.name = name
 
 
@@ -99,7 +106,11 @@ class _Composer:
         self.next()
         event = self.next()
         if type(event) is not yaml.StreamEndEvent:
-            raise _Stop(event.start_mark, "a second document begins here", "one file holds one document: remove the '---'")
+            raise _Stop(
+                event.start_mark,
+                "a second document begins here",
+                "one file holds one document: remove the '---'",
+            )
         return root
 
     def node(self, event: Any, depth: int) -> Node:
@@ -108,9 +119,8 @@ class _Composer:
         if kind is yaml.AliasEvent:
             return self.alias(event)
         self.nodes += 1
-        if event.tag is not None and event.tag not in _CORE_TAGS:
-            if event.tag != "!":
-                raise _Stop(event.start_mark, f"the tag {event.tag!r} means nothing here", "remove it")
+        if event.tag is not None and event.tag not in _TAGS:
+            raise _Stop(event.start_mark, f"the tag {event.tag!r} means nothing here", "remove it")
         if event.anchor is not None:
             return self.anchored(event, depth)
         if kind is yaml.ScalarEvent:
@@ -120,7 +130,9 @@ class _Composer:
     def collection(self, event: Any, depth: int) -> Node:
         """A mapping or a sequence."""
         if depth >= MAX_DEPTH:
-            raise _Stop(event.start_mark, f"nested deeper than {MAX_DEPTH} levels", "no setting is as deep as this")
+            raise _Stop(
+                event.start_mark, f"nested deeper than {MAX_DEPTH} levels", "no setting is as deep as this"
+            )
         if type(event) is yaml.MappingStartEvent:
             return self.mapping(event, depth + 1)
         return self.sequence(event, depth + 1)
@@ -133,21 +145,30 @@ class _Composer:
         node = self.node
         merges: list[Node] = []
         scalar: Any = yaml.ScalarEvent
-        while type(event := following()) is not yaml.MappingEndEvent:
-            key = node(event, depth)
-            if type(key) is not Scalar:
-                raise _Stop(key.mark, "a key must be text", 'quote it if it begins with a brace: "{n}-name":')
+        end: Any = yaml.MappingEndEvent
+        while (kind := type(event := following())) is not end:
+            if kind is scalar and event.anchor is None and event.tag is None:
+                key, mark, plain = event.value, event.start_mark, not event.style
+            else:
+                key, mark, plain = self.key(event, depth)
             value = following()
             if type(value) is scalar and value.anchor is None and value.tag is None:
-                self.nodes += 1
-                append((key, Scalar(value.value, value.start_mark, not value.style)))
-            elif key.text == "<<" and key.plain:
+                append((key, mark, Scalar(value.value, value.start_mark, not value.style)))
+            elif plain and key == "<<":
                 merges.append(node(value, depth))
             else:
-                append((key, node(value, depth)))
+                append((key, mark, node(value, depth)))
         for merge in merges:
             _merge(result, merge)
+        self.nodes += 2 * len(result.pairs)
         return result
+
+    def key(self, event: Any, depth: int) -> tuple[str, Mark, bool]:
+        """A key that is not simply text: it may have an anchor, or be an alias."""
+        node = self.node(event, depth)
+        if type(node) is not Scalar:
+            raise _Stop(node.mark, "a key must be text", 'quote it if it begins with a brace: "{n}-name":')
+        return node.text, node.mark, node.plain
 
     def sequence(self, event: Any, depth: int) -> Sequence:
         """Items of any kind."""
@@ -176,10 +197,14 @@ class _Composer:
             raise _Stop(event.start_mark, f"there is no anchor '&{event.anchor}' before this alias")
         target = self.anchors[event.anchor]
         if target is None:
-            raise _Stop(event.start_mark, f"the alias '*{event.anchor}' is inside the very value it stands for")
+            raise _Stop(
+                event.start_mark, f"the alias '*{event.anchor}' is inside the very value it stands for"
+            )
         self.aliased += self.sizes[event.anchor]
         if self.aliased > MAX_ALIASED:
-            raise _Stop(event.start_mark, f"aliases repeat more than {MAX_ALIASED:,} values", "use a set, or defaults")
+            raise _Stop(
+                event.start_mark, f"aliases repeat more than {MAX_ALIASED:,} values", "use a set, or defaults"
+            )
         return target
 
 
@@ -187,9 +212,11 @@ def _merge(into: Mapping, source: Node) -> None:
     """Follow a merge key: keys that are there already win, earlier sources win over later ones."""
     for item in source.items if isinstance(source, Sequence) else [source]:
         if not isinstance(item, Mapping):
-            raise _Stop(item.mark, "'<<' merges mappings only", "write <<: *name, where &name marks a mapping")
-        have = {key.text for key, _ in into.pairs}
-        into.pairs.extend(pair for pair in item.pairs if pair[0].text not in have)
+            raise _Stop(
+                item.mark, "'<<' merges mappings only", "write <<: *name, where &name marks a mapping"
+            )
+        have = {pair[0] for pair in into.pairs}
+        into.pairs.extend(pair for pair in item.pairs if pair[0] not in have)
 
 
 def compose(text: str, name: str, problems: Problems) -> Node | None:
@@ -217,7 +244,9 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, name: str, problems: Problem
     if mark is None:
         problems.add(Where(name, 0, 0), message)
         return
-    problems.add(Where(name, mark.line + 1, mark.column + 1), f"not YAML: {message}", _syntax_hint(mark, text))
+    problems.add(
+        Where(name, mark.line + 1, mark.column + 1), f"not YAML: {message}", _syntax_hint(mark, text)
+    )
 
 
 def _syntax_hint(mark: Mark, text: str) -> str:
@@ -238,7 +267,7 @@ def _syntax_hint(mark: Mark, text: str) -> str:
 def _unprintable(text: str, name: str, problems: Problems, error: Any) -> None:
     """YAML refuses control characters; PyYAML gives the index only."""
     for index, character in enumerate(text):
-        if not (character.isprintable() or character in "\t\n\r\x85\ufeff" or yaml_accepts(character)):
+        if not _accepted(ord(character)):
             before = text[:index]
             place = Where(name, before.count("\n") + 1, index - before.rfind("\n"))
             problems.add(place, f"the character U+{ord(character):04X} is not allowed in YAML", "remove it")
@@ -246,10 +275,11 @@ def _unprintable(text: str, name: str, problems: Problems, error: Any) -> None:
     problems.add(Where(name, 0, 0), f"not YAML: {error.reason}")
 
 
-def yaml_accepts(character: str) -> bool:
+def _accepted(code: int) -> bool:
     """Whether YAML 1.1 takes this character (5.1)."""
-    code = ord(character)
-    return 0x20 <= code <= 0x7E or 0xA0 <= code <= 0xD7FF or 0xE000 <= code <= 0xFFFD or code >= 0x10000
+    if code < 0xA0:
+        return 0x20 <= code <= 0x7E or code in (0x09, 0x0A, 0x0D, 0x85)
+    return code <= 0xD7FF or 0xE000 <= code <= 0xFFFD or code >= 0x10000
 
 
 def read(path: str, problems: Problems) -> str | None:
@@ -279,6 +309,3 @@ def _file_hint(error: OSError) -> str:
     if isinstance(error, IsADirectoryError):
         return "name the file in it"
     return ""
-
-
-__all__ = ["Mapping", "Node", "Problem", "Scalar", "Sequence", "compose", "read"]

@@ -1,19 +1,22 @@
 """Nodes to fields: the mappings of the file, checked against the schema, every scalar read by its own type.
 
-A `Fields` keeps for each key its value and its place. Inside a set, a value with an expression in it is kept as a
-`Varying`, and `at(n)` gives the fields of one tunnel: what does not vary is read once and shared.
+A `Fields` keeps for each key its value and its place. Inside a set, a value with an expression in it is kept
+as a `Varying`, and `at(n)` gives the fields of one tunnel: what does not vary is read once and shared.
 """
 
 from typing import Any, TypeAlias
 
 from kl2tp.config import schema, template
-from kl2tp.config.document import Mapping, Node, Scalar, Sequence
-from kl2tp.config.problem import Bad, Mark, Problems
-from kl2tp.config.scalar import Type
-from kl2tp.config.schema import Key, Section
+from kl2tp.config.document import EMPTY, Mapping, Node, Scalar, Sequence
+from kl2tp.config.key import Key, Section
+from kl2tp.config.problem import Bad, Mark, Problems, where
+from kl2tp.config.scalar import Type, show
 
 Given: TypeAlias = tuple[Any, Mark]
 """A value and its place."""
+
+
+Bases: TypeAlias = "dict[Section, Fields | None]"
 
 
 class Broken(Exception):
@@ -21,40 +24,44 @@ class Broken(Exception):
 
 
 class Fields:
-    """What one mapping says."""
+    """What one mapping says, and what it inherits."""
 
-    __slots__ = ("broken", "given", "inherited", "mark", "section", "varying")
+    __slots__ = ("all", "broken", "mark", "own", "section", "varying")
 
     def __init__(self, section: Section, mark: Mark) -> None:
         self.section = section
         self.mark = mark
-        self.given: dict[str, Given] = {}
-        self.inherited: Fields | None = None
-        """Fields from `defaults`, asked for what is not given here."""
+        self.own: dict[str, Given] = {}
+        """What stands in the mapping itself."""
+        self.all = self.own
+        """The same, with what comes from `defaults`."""
         self.broken: set[str] | None = None
         self.varying: list[str] | None = None
 
-    def find(self, key: str) -> Given | None:
-        """The value and its place, from here or from `defaults`. Raises `Broken`."""
-        found = self.given.get(key)
-        if found is not None:
-            return found
-        if self.broken is not None and key in self.broken:
-            raise Broken
-        return self.inherited.find(key) if self.inherited is not None else None
-
     def get(self, key: str, default: Any = None) -> Any:
-        """The value, from here or from `defaults`. Raises `Broken`."""
-        found = self.given.get(key)
+        """The value, its own or inherited. Raises `Broken`."""
+        found = self.all.get(key)
         if found is not None:
             return found[0]
-        found = self.find(key)
-        return default if found is None else found[0]
+        if self.broken is not None and key in self.broken:
+            raise Broken
+        return default
 
     def place(self, key: str) -> Mark:
         """The place of the value, or of the whole mapping if the key is not there."""
-        found = self.given.get(key) or (self.inherited.given.get(key) if self.inherited is not None else None)
+        found = self.all.get(key)
         return self.mark if found is None else found[1]
+
+    def inherit(self, base: "Fields | None") -> None:
+        """Take from `base` what is not said here."""
+        if base is None:
+            return
+        self.all = {**base.all, **self.own}
+        if self.broken is not None:
+            for key in self.broken:
+                self.all.pop(key, None)
+        if base.broken is not None:
+            self.broken = (self.broken or set()) | {key for key in base.broken if key not in self.own}
 
     def spoil(self, key: str) -> None:
         """Note that the key's value is wrong."""
@@ -73,15 +80,15 @@ class Fields:
         if self.varying is None:
             return self
         copy = Fields(self.section, self.mark)
-        copy.given = given = dict(self.given)
-        copy.inherited = self.inherited
+        copy.own = self.own
+        copy.all = everything = self.all.copy()
         copy.broken = None if self.broken is None else set(self.broken)
         for key in self.varying:
-            value, mark = given[key]
+            value, mark = everything[key]
             try:
-                given[key] = (value.at(n, problems), mark)
+                everything[key] = (value.at(n, problems), mark)
             except Broken:
-                del given[key]
+                del everything[key]
                 copy.spoil(key)
         return copy
 
@@ -137,10 +144,15 @@ def _varies(value: object) -> bool:
 
 
 class Reader:
-    """Reads nodes by the schema. `templates`: whether values may hold expressions, as in a set."""
+    """Reads nodes by the schema.
 
-    def __init__(self, problems: Problems, templates: bool = False) -> None:
+    `bases`: what each section inherits from `defaults`. `templates`: whether values may hold expressions, as
+    those of a set may.
+    """
+
+    def __init__(self, problems: Problems, bases: Bases, templates: bool = False) -> None:
         self.problems = problems
+        self.bases = bases
         self.templates = templates
 
     def section(self, section: Section, node: Node, label: str, key_mark: Mark) -> Fields:
@@ -148,66 +160,83 @@ class Reader:
         if type(node) is Mapping:
             fields = Fields(section, node.mark)
             self._pairs(fields, node)
-            return fields
-        if type(node) is Scalar and node.empty:
-            return Fields(section, key_mark)
-        if type(node) is Scalar and section.short is not None:
-            return self._short(section, section.short, node, label)
-        self.problems.add(node.mark, f"{label}: {_a(node)} where a mapping belongs", _mapping_hint(section))
-        raise Broken
+        elif type(node) is Scalar and node.empty:
+            fields = Fields(section, key_mark)
+        elif type(node) is Scalar and section.short is not None:
+            fields = self._short(section, section.short, node, label)
+        else:
+            self.problems.add(
+                node.mark, f"{label}: {_a(node)} where a mapping belongs", _mapping_hint(section)
+            )
+            raise Broken
+        if section in self.bases:
+            fields.inherit(self.bases[section])
+        return fields
 
     def _short(self, section: Section, short: Key, node: Scalar, label: str) -> Fields:
         assert short.type is not None
         fields = Fields(section, node.mark)
         value = self._scalar(short.type, node, label)
-        fields.given[short.name] = (value, node.mark)
+        fields.own[short.name] = (value, node.mark)
         if type(value) is Varying:
             fields.vary(short.name)
         return fields
 
     def _pairs(self, fields: Fields, node: Mapping) -> None:
-        keys = fields.section.keys
-        given = fields.given
-        templates = self.templates
-        for name, value in node.pairs:
-            key = keys.get(name.text)
-            if key is None:
-                self._unknown(fields.section, name)
-            elif key.name in given or (fields.broken is not None and key.name in fields.broken):
-                self._duplicate(name, key, node)
-            else:
-                try:
-                    if type(value) is Scalar and key.type is not None and not templates and not value.empty and not key.many:
-                        given[key.name] = (self._plain(key.type, value, key.name), value.mark)
-                    else:
-                        self._value(fields, key, name, value)
-                except Broken:
-                    fields.spoil(key.name)
+        """The pairs of a mapping. What does not go through `_pair` is where a big file spends its time."""
+        scalars = {} if self.templates else fields.section.scalars
+        own = fields.own
+        for name, mark, value in node.pairs:
+            scalar = scalars.get(name)
+            if scalar is None or type(value) is not Scalar or scalar[0] in own or value.text in EMPTY:
+                self._pair(fields, node, name, mark, value)
+                continue
+            key, words, parse = scalar
+            text = value.text
+            try:
+                own[key] = (words[text] if text in words else parse(text), value.mark)
+            except Bad:
+                self._pair(fields, node, name, mark, value)
 
-    def _value(self, fields: Fields, key: Key, name: Scalar, node: Node) -> None:
+    def _pair(self, fields: Fields, node: Mapping, name: str, mark: Mark, value: Node) -> None:
+        key = fields.section.keys.get(name)
+        if key is None:
+            self.problems.add(mark, *schema.advice(fields.section, name))
+        elif key.name in fields.own or (fields.broken is not None and key.name in fields.broken):
+            self._duplicate(name, mark, key, node)
+        else:
+            try:
+                self._value(fields, key, name, mark, value)
+            except Broken:
+                fields.spoil(key.name)
+
+    def _value(self, fields: Fields, key: Key, label: str, mark: Mark, node: Node) -> None:
         """Anything but the plain case. Raises `Broken`."""
-        label = name.text
         if type(node) is Scalar and node.empty and (key.section is None or key.many):
-            self.problems.add(name.mark, f"{label} has no value", f"e.g. {label}: {key.example}" if key.example else "")
+            self.problems.add(
+                mark, f"{label} has no value", f"e.g. {label}: {key.eg}" if key.eg else ""
+            )
             raise Broken
         if key.named:
             value, varies = self._named(key, node, label)
         elif key.many:
             value, varies = self._many(key, node, label)
         elif key.section is not None:
-            value = self.section(key.section, node, label, name.mark)
+            value = self.section(key.section, node, label, mark)
             varies = value.varying is not None
         else:
             assert key.type is not None
             value = self._scalar(key.type, node, label)
             varies = type(value) is Varying
-        fields.given[key.name] = (value, node.mark if type(node) is not Scalar or not node.empty else name.mark)
+        fields.own[key.name] = (value, mark if type(node) is Scalar and node.empty else node.mark)
         if varies:
             fields.vary(key.name)
 
     def _scalar(self, type_: Type[Any], node: Node, label: str) -> Any:
         if type(node) is not Scalar:
-            self.problems.add(node.mark, f"{label}: {_a(node)} where one value belongs", _scalar_hint(node, type_))
+            self.problems.add(
+                node.mark, f"{label}: {_a(node)} where one value belongs", _scalar_hint(node, type_)
+            )
             raise Broken
         if self.templates and ("{" in node.text or "}" in node.text):
             return self._template(type_, node, label)
@@ -249,48 +278,47 @@ class Reader:
                 broken = True
         if broken:
             raise Broken
-        varies = any(_varies(value) for value, _ in items)
+        varies = self.templates and any(_varies(value) for value, _ in items)
         return (VaryingItems(items) if varies else items), varies
 
     def _named(self, key: Key, node: Node, label: str) -> tuple[Any, bool]:
         """A mapping from names to sections."""
         named: dict[str, Given] = {}
         assert key.section is not None
-        for name, value in self.names(node, label, key.section.name):
-            if name.text in named:
-                self.twice(name, named[name.text][1])
+        for name, mark, value in named_pairs(self.problems, node, label, key.section.name):
+            if name in named:
+                twice(self.problems, name, mark, named[name][1])
                 continue
             try:
-                named[name.text] = (self.section(key.section, value, name.text, name.mark), name.mark)
+                named[name] = (self.section(key.section, value, key.section.name, mark), mark)
             except Broken:
-                named[name.text] = (_nothing(key.section, name.mark), name.mark)
-        varies = any(_varies(value) for value, _ in named.values())
+                named[name] = (_nothing(key.section, mark), mark)
+        varies = self.templates and any(_varies(value) for value, _ in named.values())
         return (VaryingNames(named) if varies else named), varies
 
-    def names(self, node: Node, label: str, what: str) -> list[tuple[Scalar, Node]]:
-        """The pairs of a mapping from names to anything. Raises `Broken`."""
-        if type(node) is Mapping:
-            return node.pairs
-        if type(node) is Scalar and node.empty:
-            return []
-        self.problems.add(node.mark, f"{label}: {_a(node)} where a mapping from names belongs", f"write NAME: {{{what}}}")
-        raise Broken
+    def _duplicate(self, name: str, mark: Mark, key: Key, node: Mapping) -> None:
+        first, place = next(pair[:2] for pair in node.pairs if pair[0] in (key.name, key.alias))
+        if first == name:
+            twice(self.problems, name, mark, place)
+        else:
+            message = f"{name} and {first} (at {where(place)}) are the same key"
+            self.problems.add(mark, message, "put both values into one list")
 
-    def twice(self, name: Scalar, first: Mark) -> None:
-        """Report a key that is there for the second time."""
-        self.problems.add(name.mark, f"{name.text} is here for the second time; first {_at(first, name.mark)}", "remove one")
 
-    def _duplicate(self, name: Scalar, key: Key, node: Mapping) -> None:
-        first = next(other for other, _ in node.pairs if other.text in (key.name, key.alias))
-        if first.text == name.text:
-            self.twice(name, first.mark)
-            return
-        message = f"{name.text} and {first.text} {_at(first.mark, name.mark)} are the same key"
-        self.problems.add(name.mark, message, "put both values into one list")
+def named_pairs(problems: Problems, node: Node, label: str, what: str) -> list[tuple[str, Mark, Node]]:
+    """The pairs of a mapping from names to anything. Raises `Broken`."""
+    if type(node) is Mapping:
+        return node.pairs
+    if type(node) is Scalar and node.empty:
+        return []
+    message = f"{label}: {_a(node)} where a mapping from names belongs"
+    problems.add(node.mark, message, f"write NAME: {{{what}}}")
+    raise Broken
 
-    def _unknown(self, section: Section, name: Scalar) -> None:
-        message, hint = schema.advice(section, name.text)
-        self.problems.add(name.mark, f"{name.text[:64]}: {message}", hint)
+
+def twice(problems: Problems, name: str, mark: Mark, first: Mark) -> None:
+    """Report a key that is there for the second time."""
+    problems.add(mark, f"{show(name)} is here for the second time; first at {where(first)}", "remove one")
 
 
 def _nothing(section: Section, mark: Mark) -> Fields:
@@ -298,11 +326,6 @@ def _nothing(section: Section, mark: Mark) -> Fields:
     fields = Fields(section, mark)
     fields.broken = set(section.keys)
     return fields
-
-
-def _at(mark: Mark, seen_from: Mark) -> str:
-    """`at FILE:LINE:COLUMN`."""
-    return f"at {mark.name}:{mark.line + 1}:{mark.column + 1}"
 
 
 def _a(node: Node) -> str:
@@ -318,6 +341,8 @@ def _mapping_hint(section: Section) -> str:
 
 
 def _scalar_hint(node: Node, type_: Type[Any]) -> str:
-    if type(node) is Mapping and len(node.pairs) == 1 and isinstance(node.pairs[0][1], Scalar) and node.pairs[0][1].empty:
-        return f'YAML takes braces for a mapping: quote the value, "{{{node.pairs[0][0].text}}}"'
+    if type(node) is Mapping and len(node.pairs) == 1:
+        key, _, value = node.pairs[0]
+        if type(value) is Scalar and value.empty:
+            return f'YAML takes braces for a mapping: quote the value, "{{{key}}}"'
     return f"write {type_.syntax}"

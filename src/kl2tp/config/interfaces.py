@@ -3,15 +3,18 @@
 from typing import Any, TypeVar
 
 from kl2tp.config.conflicts import Claims
+from kl2tp.config.draft import Draft, known
 from kl2tp.config.fields import Broken, Fields
 from kl2tp.config.problem import Bad, Mark, Problems, where
-from kl2tp.config.scalar import MAX_DEVICE, device
+from kl2tp.config.scalar import MAX_DEVICE, Net, device, link_local, version
 from kl2tp.config.schema import INTERFACE
 from kl2tp.model import addr
 from kl2tp.model.spec import InterfaceSpec, RouteSpec
 
 T = TypeVar("T")
-Given = tuple[Any, Mark]
+Nets = tuple[Net, ...]
+Domain = tuple[str, str]
+"""Where addresses and routes are unique: (namespace, VRF)."""
 
 
 class InterfaceBuilder:
@@ -23,56 +26,62 @@ class InterfaceBuilder:
         self.defaults = defaults
         self._shared: dict[Any, Any] = {}
 
-    def build(self, names: tuple[str, str], session: tuple[Mark, Fields], born: str, way_out: str) -> InterfaceSpec:
-        """The interface of session `names` = (tunnel, session), made in the namespace `born`. Raises `Broken`.
-
-        `way_out` is the device of the tunnel's own route, which can't be this interface.
-        """
-        owner = "/".join(names)
-        fields: Fields | None = session[1].get("interface")
+    def build(self, draft: Draft, session: str, session_place: Mark, session_fields: Fields) -> InterfaceSpec:
+        """The interface of a session. Raises `Broken`."""
+        fields: Fields | None = session_fields.get("interface")
         if fields is None:
-            fields = Fields(INTERFACE, session[0])
-        fields.inherited = self.defaults
-        name, place = self._name(names, session[0], fields)
+            fields = Fields(INTERFACE, session_place)
+            fields.inherit(self.defaults)
+        owner = f"{draft.name}/{session}"
         netns: str | None = fields.get("netns")
+        born = known(draft.netns)
         home = born if netns is None else netns
-        for where_to in {born, home}:
-            self.claims.device(where_to, name, (place, owner))
-        if name == way_out:
-            message = f"{owner}: the route to the peer leads into the tunnel itself, through {name}"
-            self.problems.add(place, message, "route.device is the device towards the peer", "loop")
+        name = self._name(draft, session, session_place, fields, {born, home})
         bridge, vrf = self._masters(owner, home, fields)
-        addresses = self._addresses(owner, (home, vrf), fields)
-        self._bridged(owner, bridge, fields)
+        addresses = self._addresses(owner, (home, vrf), fields, draft)
         spec = InterfaceSpec(
             name,
-            self._mtu(owner, fields, addresses),
+            fields.get("mtu"),
             addresses,
-            self._routes(owner, (home, vrf), name, fields, addresses),
+            self._routes(owner, (home, vrf), name, fields, addresses) if "routes" in fields.all else (),
             bridge,
             vrf,
-            None if netns is None else self.share(netns),
+            netns,
             fields.get("mss", 0),
             fields.get("mac", b""),
             fields.get("up", True),
         )
-        self._mss(owner, fields, spec)
+        if spec.mtu is not None:
+            self._mtu(owner, fields, spec)
+        if bridge:
+            self._bridged(owner, fields, spec)
+            if spec.mac:
+                self.claims.mac(home, bridge, spec.mac, (fields.place("mac"), owner))
         return spec
 
-    def share(self, value: T) -> T:
+    def _share(self, value: T) -> T:
         """An equal value that is there already."""
         shared: T = self._shared.setdefault(value, value)
         return shared
 
-    def _name(self, names: tuple[str, str], session_place: Mark, fields: Fields) -> tuple[str, Mark]:
+    def _name(self, draft: Draft, session: str, session_place: Mark, fields: Fields, spaces: set[str]) -> str:
+        """Unique where it is made and where it is moved to."""
+        owner = f"{draft.name}/{session}"
         given: str | None = fields.get("name")
-        if given is not None:
-            return given, fields.place("name")
-        derived = "-".join(names)
+        place = session_place if given is None else fields.place("name")
+        name = self._derived(draft.name, session, session_place) if given is None else given
+        for netns in spaces:
+            self.claims.device(netns, name, (place, owner))
+        if name == draft.route_device:
+            message = f"{owner}: the route to the peer leads into the tunnel itself, through {name}"
+            self.problems.add(place, message, "route.device is the device towards the peer", "loop")
+        return name
+
+    def _derived(self, tunnel: str, session: str, session_place: Mark) -> str:
         try:
-            return device(derived), session_place
+            return device(f"{tunnel}-{session}")
         except Bad as bad:
-            message = f"{'/'.join(names)}: the interface needs a name: {bad.message}"
+            message = f"{tunnel}/{session}: the interface needs a name: {bad.message}"
             hint = f"interface: {{name: ...}} with at most {MAX_DEVICE} characters"
             self.problems.add(session_place, message, hint, "name")
             raise Broken from None
@@ -82,56 +91,58 @@ class InterfaceBuilder:
         bridge: str = fields.get("bridge", "")
         vrf: str = fields.get("vrf", "")
         if bridge and vrf:
-            own = [key for key in ("bridge", "vrf") if key in fields.given]
+            own = [key for key in ("bridge", "vrf") if key in fields.own]
             if len(own) == 1:
                 bridge, vrf = (bridge, "") if own == ["bridge"] else ("", vrf)
             else:
-                message = f"{owner}: an interface joins a bridge or a VRF; bridge is at {where(fields.place('bridge'))}"
-                self.problems.add(fields.place("vrf"), message, "put the bridge itself into the VRF", "masters")
+                place = where(fields.place("bridge"))
+                message = f"{owner}: an interface joins a bridge or a VRF, not both; bridge is at {place}"
+                self.problems.add(
+                    fields.place("vrf"), message, "put the bridge itself into the VRF", "masters"
+                )
         for key, master in (("bridge", bridge), ("vrf", vrf)):
             if master:
                 self.claims.master(home, master, (fields.place(key), owner))
-        return self.share(bridge), self.share(vrf)
+        return self._share(bridge), self._share(vrf)
 
-    def _bridged(self, owner: str, bridge: str, fields: Fields) -> None:
+    def _bridged(self, owner: str, fields: Fields, spec: InterfaceSpec) -> None:
         """A port of a bridge has no addresses and routes: the bridge has them."""
-        for key in ("addresses", "routes") if bridge else ():
-            if fields.get(key):
-                message = f"{owner}: an interface in a bridge ({bridge}, at {where(fields.place('bridge'))}) has no {key}"
-                self.problems.add(fields.place(key), message, f"give the {key} to the bridge, or remove bridge", key)
+        for key, values in (("addresses", spec.addresses), ("routes", spec.routes)):
+            if values:
+                place = where(fields.place("bridge"))
+                message = f"{owner}: an interface in a bridge ({spec.bridge}, at {place}) has no {key}"
+                hint = f"give the {key} to the bridge, or set bridge: none"
+                self.problems.add(fields.place(key), message, hint, key)
 
-    def _addresses(self, owner: str, domain: tuple[str, str], fields: Fields) -> tuple[tuple[bytes, int], ...]:
-        given: list[Given] = fields.get("addresses", ())
+    def _addresses(self, owner: str, domain: Domain, fields: Fields, draft: Draft) -> Nets:
+        given: list[tuple[Net, Mark]] = fields.get("addresses", ())
         for (address, _), mark in given:
             self.claims.address(domain, address, (mark, owner))
+            if address == draft.remote and domain == (draft.netns, ""):
+                message = f"{owner}: {addr.text(address)} is the address of the tunnel's peer"
+                self.problems.add(mark, message, "give the interface an address of its own", "peer")
         return tuple([value for value, _ in given])
 
-    def _mtu(self, owner: str, fields: Fields, addresses: tuple[tuple[bytes, int], ...]) -> int | None:
-        mtu: int | None = fields.get("mtu")
-        if mtu is not None and mtu < 1280 and any(len(address) == 16 for address, _ in addresses):
-            message = f"{owner}: an mtu of {mtu} is impossible with IPv6 addresses (at {where(fields.place('addresses'))})"
+    def _mtu(self, owner: str, fields: Fields, spec: InterfaceSpec) -> None:
+        """A given MTU, and an MSS beside it: one that can't work is worse than none."""
+        mtu = known(spec.mtu)
+        six = any(len(address) == 16 for address, _ in spec.addresses)
+        if six and mtu < 1280:
+            at = where(fields.place("addresses"))
+            message = f"{owner}: an mtu of {mtu} is impossible with IPv6 addresses (at {at})"
             self.problems.add(fields.place("mtu"), message, "IPv6 needs 1280 bytes", "mtu")
-        return mtu
-
-    def _mss(self, owner: str, fields: Fields, spec: InterfaceSpec) -> None:
-        """An MSS that can't work is worse than none."""
-        if not spec.mss or spec.mtu is None:
-            return
-        headers = 60 if any(len(address) == 16 for address, _ in spec.addresses) else 40
-        if spec.mss > spec.mtu - headers:
-            message = f"{owner}: an mss of {spec.mss} is more than the mtu of {spec.mtu} less {headers} bytes of headers"
-            hint = f"mss: {max(spec.mtu - headers, 0)}, or auto"
-            self.problems.add(fields.place("mss"), f"{message} (mtu at {where(fields.place('mtu'))})", hint, "mss")
+        most = mtu - (60 if six else 40)
+        if spec.mss and spec.mss > most:
+            at = where(fields.place("mtu"))
+            message = (
+                f"{owner}: an mss of {spec.mss} is over {most}, the mtu (at {at}) less IP and TCP headers"
+            )
+            self.problems.add(fields.place("mss"), message, "mss: auto", "mss")
 
     def _routes(
-        self,
-        owner: str,
-        domain: tuple[str, str],
-        name: str,
-        fields: Fields,
-        addresses: tuple[tuple[bytes, int], ...],
+        self, owner: str, domain: Domain, name: str, fields: Fields, addresses: Nets
     ) -> tuple[RouteSpec, ...]:
-        given: list[Given] = fields.get("routes", ())
+        given: list[tuple[Fields, Mark]] = fields.get("routes", ())
         if given and not fields.get("up", True):
             message = f"{owner}: an interface that is down (at {where(fields.place('up'))}) carries no routes"
             self.problems.add(fields.place("routes"), message, "up: true", "down")
@@ -142,32 +153,36 @@ class InterfaceBuilder:
             routes.append(spec)
         return tuple(routes)
 
-    def _route(self, owner: str, route: Fields, addresses: tuple[tuple[bytes, int], ...]) -> RouteSpec:
-        to: tuple[bytes, int] | None = route.get("to")
+    def _route(self, owner: str, route: Fields, addresses: Nets) -> RouteSpec:
+        to: Net | None = route.get("to")
         if to is None:
-            self.problems.add(route.mark, f"{owner}: the route says not where to", "e.g. to: 10.2.0.0/16", "to")
+            self.problems.add(
+                route.mark, f"{owner}: a route without destination", "e.g. to: 10.2.0.0/16", "to"
+            )
             raise Broken
         via: bytes = route.get("via", b"")
         if via:
             self._via(owner, route, to, via, addresses)
-        return RouteSpec(to[0], to[1], via, route.get("metric", 0), route.get("table", 254))
+        return RouteSpec(to[0], to[1], self._share(via), route.get("metric", 0), route.get("table", 254))
 
-    def _via(
-        self, owner: str, route: Fields, to: tuple[bytes, int], via: bytes, addresses: tuple[tuple[bytes, int], ...]
-    ) -> None:
+    def _via(self, owner: str, route: Fields, to: Net, via: bytes, addresses: Nets) -> None:
         """The kernel takes a gateway only if one of the interface's own addresses reaches it."""
-        place = route.place("via")
+        text = addr.text(via)
         if len(via) != len(to[0]):
-            message = f"{owner}: the gateway {addr.text(via)} and {addr.prefix(*to)} are of different IP versions"
-            self.problems.add(place, message, "write a gateway of the same version", "via")
+            message = f"the gateway {text} and {addr.prefix(*to)} are of different IP versions"
+            hint = f"write an {version(to[0])} gateway"
         elif any(via == address for address, _ in addresses):
-            self.problems.add(place, f"{owner}: the gateway {addr.text(via)} is our own address", "write the peer's", "via")
-        elif not (len(via) == 16 and via[0] == 0xFE and via[1] & 0xC0 == 0x80) and not _on_link(via, addresses):
-            message = f"{owner}: the gateway {addr.text(via)} is in no prefix of the interface's addresses"
-            self.problems.add(place, message, "leave via out, or give the interface an address beside the gateway", "via")
+            message = f"the gateway {text} is the interface's own address"
+            hint = "write the peer's"
+        elif not link_local(via) and not _on_link(via, addresses):
+            message = f"the gateway {text} is in no prefix of the interface's addresses"
+            hint = "leave via out, or give the interface an address beside the gateway"
+        else:
+            return
+        self.problems.add(route.place("via"), f"{owner}: {message}", hint, "via")
 
 
-def _on_link(via: bytes, addresses: tuple[tuple[bytes, int], ...]) -> bool:
+def _on_link(via: bytes, addresses: Nets) -> bool:
     return any(
         len(address) == len(via) and addr.network(address, length) == addr.network(via, length)
         for address, length in addresses

@@ -40,7 +40,7 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The configuration is not valid; `problems` says all that is wrong with it, in the order of the files."""
+    """The configuration is not valid; `problems` is all that is wrong with it, in the order of the files."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -51,7 +51,7 @@ class ConfigError(Exception):
 
 
 class Bad(ValueError):
-    """A scalar's text means nothing to its type. The message holds the bad value, unless that may be a secret."""
+    """A scalar's text means nothing to its type. The message shows the value, unless it may be a secret."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -62,8 +62,8 @@ class Bad(ValueError):
 class Problems:
     """Collects problems.
 
-    While a set is expanded (`n` is not None) each place in its template is reported once, for the first n that fails,
-    with the number of the others: five hundred tunnels with the same mistake are one mistake.
+    While a set is expanded (`n` is not None) each place in its template is reported once, for the first n
+    that fails, with the number of the others: five hundred tunnels with one mistake have one mistake.
     """
 
     def __init__(self) -> None:

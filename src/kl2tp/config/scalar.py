@@ -1,9 +1,9 @@
-"""What the text of a scalar means: one reader per type, each of which refuses what it does not fully understand.
+"""What the text of a scalar means: one reader per type, which refuses what it does not fully understand.
 
-YAML's own guesses (`no` is false, `010` is eight, `12:30` is 750) play no part: a reader gets the text as it was written.
+YAML's own guesses (`no` is false, `010` is eight, `12:30` is 750) play no part: a reader gets the text as it
+was written.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,10 +17,13 @@ T = TypeVar("T")
 Pair = tuple[int, int]
 Net = tuple[bytes, int]
 
+MAX_SHOWN = 80
+"""Characters of a bad value that a message shows."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Type(Generic[T]):
-    """A kind of scalar: `text` becomes `words[text]` if it is there, and what `parse` makes of it otherwise."""
+    """A kind of scalar: `text` becomes `words[text]` if that exists, else what `parse` makes of it."""
 
     syntax: str
     """How it is written, for people."""
@@ -33,8 +36,15 @@ class Type(Generic[T]):
         return self.words[text] if text in self.words else self.parse(text)
 
 
+def show(text: str) -> str:
+    """A value as messages show it: quoted, on one line, not too long."""
+    return repr(text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}...")
+
+
 def similar(word: str, among: Iterable[str]) -> str:
     """`did you mean X?`, or the empty string if nothing is near."""
+    import difflib
+
     close = difflib.get_close_matches(word.lower(), list(among), 1, 0.6)
     return f"did you mean {close[0]}?" if close else ""
 
@@ -46,18 +56,20 @@ def choice(words: Mapping[str, T]) -> Type[T]:
     """One of a few words."""
 
     def refuse(text: str) -> T:
-        raise Bad(f"{text!r} is none of {', '.join(words)}", similar(text, words))
+        raise Bad(f"{show(text)} is none of {', '.join(words)}", similar(text, words))
 
     return Type(" | ".join(words), refuse, words)
 
 
 def either(words: Mapping[str, Any], other: Type[Any]) -> Type[Any]:
     """A few words, or another type."""
-    return Type(" | ".join((*words, other.syntax)), other.parse, {**other.words, **words})
+    first = {value: word for word, value in reversed(list(words.items())) if word}
+    shown = [word for word in words if word in first.values()]
+    return Type(" | ".join((*shown, other.syntax)), other.parse, {**other.words, **words})
 
 
 def _boolean(text: str) -> bool:
-    raise Bad(f"{text!r} is neither true nor false", "write true or false")
+    raise Bad(f"{show(text)} is neither true nor false", "write true or false")
 
 
 BOOLEAN = Type(
@@ -65,11 +77,17 @@ BOOLEAN = Type(
     _boolean,
     {
         form: value
-        for word, value in (("true", True), ("yes", True), ("on", True), ("false", False), ("no", False), ("off", False))
+        for word, value in (
+            ("true", True),
+            ("yes", True),
+            ("on", True),
+            ("false", False),
+            ("no", False),
+            ("off", False),
+        )
         for form in (word, word.capitalize(), word.upper())
     },
 )
-
 
 
 def _off(text: str) -> bool:
@@ -81,7 +99,6 @@ OFF = Type("off", _off, {"off": False, "no": False, "none": False, "false": Fals
 
 # Numbers
 
-_DECIMAL = re.compile(r"0|[1-9][0-9]{0,19}")
 _HEX = re.compile(r"0[xX][0-9a-fA-F]{1,16}")
 _OCTAL = re.compile(r"0[0-7]+")
 _GROUPED = re.compile(r"[0-9]+(?:[_,'][0-9]+)+")
@@ -89,11 +106,13 @@ _GROUPED = re.compile(r"[0-9]+(?:[_,'][0-9]+)+")
 
 def number(text: str) -> int:
     """A natural number, decimal or hexadecimal. Raises `Bad` for all that only might be one."""
-    if _DECIMAL.fullmatch(text):
+    if text.isdecimal() and text.isascii() and (text[0] != "0" or text == "0") and len(text) <= 20:
         return int(text)
     if _HEX.fullmatch(text):
         return int(text, 16)
-    raise Bad(f"{text!r} is not a whole number", _number_hint(text))
+    if text.isdecimal() and len(text) > 20:
+        raise Bad(f"{show(text)} is a number beyond all bounds")
+    raise Bad(f"{show(text)} is not a whole number", _number_hint(text))
 
 
 def _number_hint(text: str) -> str:
@@ -115,7 +134,7 @@ def integer(low: int, high: int, unit: str = "") -> Type[int]:
         value = number(text)
         if low <= value <= high:
             return value
-        raise Bad(f"{text} is not from {low} to {high}" + (f" {unit}" if unit else ""))
+        raise Bad(f"{show(text)} is not from {low} to {high}" + (f" {unit}" if unit else ""))
 
     return Type(f"{low}..{high}", parse)
 
@@ -144,7 +163,9 @@ METRIC = integer(0, U32)
 TABLE: Type[int] = either({"main": 254, "local": 255, "default": 253}, integer(1, U32))
 PATH_MTU = integer(576, 65535, "bytes")
 MTU: Type[int | None] = either({"auto": None}, integer(68, 65535, "bytes"))
-MSS: Type[int | None] = either({"auto": 0, "off": None, "no": None, "none": None}, integer(88, 65495, "bytes"))
+MSS: Type[int | None] = either(
+    {"auto": 0, "off": None, "no": None, "none": None}, integer(88, 65495, "bytes")
+)
 WINDOW = integer(0, 4096, "packets")
 NAT: Type[Pair] = either({"off": (0, 0), "no": (0, 0), "none": (0, 0)}, PORTS)
 
@@ -153,11 +174,14 @@ def _mark(text: str) -> Pair:
     value, slash, mask = text.partition("/")
     got = (number(value), number(mask) if slash else U32)
     if max(got) > U32:
-        raise Bad(f"{text!r} has more than 32 bits")
+        raise Bad(f"{show(text)} has more than 32 bits")
     if got[0] & ~got[1]:
-        raise Bad(f"{text!r} has bits in its value that its mask leaves out: nothing would ever match", "widen the mask")
+        raise Bad(
+            f"{show(text)} has bits in its value that its mask leaves out: nothing would ever match",
+            "widen the mask",
+        )
     if not got[1]:
-        raise Bad(f"{text!r} has an empty mask: every packet would match", "leave the mark out")
+        raise Bad(f"{show(text)} has an empty mask: every packet would match", "leave the mark out")
     return got
 
 
@@ -175,10 +199,13 @@ def duration(unit: str, low: int, high: int) -> Type[int]:
     def parse(text: str) -> int:
         found = _DURATION.fullmatch(text)
         if not found:
-            raise Bad(f"{text!r} is not a time", f"write a number of {unit}, or one with a unit: 500ms, 10s, 5m, 1h")
+            raise Bad(
+                f"{show(text)} is not a time",
+                f"write a number of {unit}, or one with a unit: 500ms, 10s, 5m, 1h",
+            )
         value, rest = divmod(int(found[1]) * _UNITS[found[2] or unit], _UNITS[unit])
         if rest or not low <= value <= high:
-            raise Bad(f"{text!r} is not from {low} to {high} {unit}")
+            raise Bad(f"{show(text)} is not from {low} to {high} {unit}")
         return value
 
     return Type(f"{low}..{high} {unit}", parse)
@@ -195,7 +222,7 @@ def _address(text: str) -> bytes:
     try:
         return addr.parse(text)
     except ValueError:
-        raise Bad(f"{text!r} is not an IPv4 or IPv6 address", _address_hint(text)) from None
+        raise Bad(f"{show(text)} is not an IPv4 or IPv6 address", _address_hint(text)) from None
 
 
 def _address_hint(text: str) -> str:
@@ -213,27 +240,35 @@ def _address_hint(text: str) -> str:
 def _unicast(address: bytes, text: str) -> bytes:
     """Refuse what can't be an end of anything."""
     if not any(address):
-        raise Bad(f"{text!r} is the unspecified address", "write the address of one host")
+        raise Bad(f"{show(text)} is the unspecified address", "write the address of one host")
     if len(address) == 4:
         if 224 <= address[0] < 240:
-            raise Bad(f"{text!r} is a multicast address", "write the address of one host")
+            raise Bad(f"{show(text)} is a multicast address", "write the address of one host")
         if address[0] >= 240:
-            raise Bad(f"{text!r} is a broadcast or reserved address", "write the address of one host")
+            raise Bad(f"{show(text)} is a broadcast or reserved address", "write the address of one host")
     elif address[0] == 0xFF:
-        raise Bad(f"{text!r} is a multicast address", "write the address of one host")
+        raise Bad(f"{show(text)} is a multicast address", "write the address of one host")
     elif address[:12] == bytes(10) + b"\xff\xff":
-        raise Bad(f"{text!r} is an IPv4 address in IPv6 form", f"write {addr.text(address[12:])}")
+        raise Bad(f"{show(text)} is an IPv4 address in IPv6 form", f"write {addr.text(address[12:])}")
     return address
 
 
-def _link_local(address: bytes) -> bool:
+def version(address: bytes) -> str:
+    """The IP version of a packed address, for messages."""
+    return "IPv4" if len(address) == 4 else "IPv6"
+
+
+def link_local(address: bytes) -> bool:
+    """Whether a packed address is an IPv6 link-local one."""
     return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
 def _endpoint(text: str) -> bytes:
     address = _unicast(_address(text), text)
-    if _link_local(address):
-        raise Bad(f"{text!r} is a link-local address", "tunnels need an address that is valid beyond one link")
+    if link_local(address):
+        raise Bad(
+            f"{show(text)} is a link-local address", "tunnels need an address that is valid beyond one link"
+        )
     return address
 
 
@@ -255,9 +290,9 @@ def _interface_address(text: str) -> Net:
     address = _unicast(_address(part), part)
     bits = len(address) * 8
     if length is None:
-        raise Bad(f"{text!r} has no prefix length", f"write {text}/{bits} for a single address")
+        raise Bad(f"{show(text)} has no prefix length", f"write {text}/{bits} for a single address")
     if length > bits or not length:
-        raise Bad(f"{text!r} has a prefix length that is not from 1 to {bits}")
+        raise Bad(f"{show(text)} has a prefix length that is not from 1 to {bits}")
     if bits == 32 and length < 31:
         _ipv4_host(address, length, text)
     return (address, length)
@@ -266,9 +301,15 @@ def _interface_address(text: str) -> Net:
 def _ipv4_host(address: bytes, length: int, text: str) -> None:
     host = int.from_bytes(address) & (1 << 32 - length) - 1
     if not host:
-        raise Bad(f"{text!r} is the address of the network itself", f"the first host is {_nth(address, 1, length)}")
+        raise Bad(
+            f"{show(text)} is the address of the network itself",
+            f"the first host is {_nth(address, 1, length)}",
+        )
     if host == (1 << 32 - length) - 1:
-        raise Bad(f"{text!r} is the broadcast address of its network", f"the last host is {_nth(address, -1, length)}")
+        raise Bad(
+            f"{show(text)} is the broadcast address of its network",
+            f"the last host is {_nth(address, -1, length)}",
+        )
 
 
 def _nth(address: bytes, step: int, length: int) -> str:
@@ -287,9 +328,12 @@ def _destination(text: str) -> Net:
     if length is None:
         length = bits
     if length > bits:
-        raise Bad(f"{text!r} has a prefix length over {bits}")
+        raise Bad(f"{show(text)} has a prefix length over {bits}")
     if addr.network(address, length) != address:
-        raise Bad(f"{text!r} has bits set beyond its prefix", f"write {addr.prefix(addr.network(address, length), length)}")
+        raise Bad(
+            f"{show(text)} has bits set beyond its prefix",
+            f"write {addr.prefix(addr.network(address, length), length)}",
+        )
     return (address, length)
 
 
@@ -300,10 +344,13 @@ _MAC = re.compile(r"[0-9a-fA-F]{2}(?:[:-][0-9a-fA-F]{2}){5}")
 
 def _mac(text: str) -> bytes:
     if not _MAC.fullmatch(text):
-        raise Bad(f"{text!r} is not a MAC address", "write it as 02:00:00:00:00:01")
+        raise Bad(f"{show(text)} is not a MAC address", "write it as 02:00:00:00:00:01")
     mac = bytes.fromhex(text.replace(":", "").replace("-", ""))
     if mac[0] & 1 or not any(mac):
-        raise Bad(f"{text!r} is not the address of one station", "the first byte must be even: 02:... is free for local use")
+        raise Bad(
+            f"{show(text)} is not the address of one station",
+            "the first byte must be even: 02:... is free for local use",
+        )
     return mac
 
 
@@ -323,18 +370,25 @@ def _name(text: str) -> str:
     if _NAME.fullmatch(text):
         return text
     if len(text) > 64:
-        raise Bad(f"{text!r} has more than 64 characters")
-    raise Bad(f"{text!r} is not a name", "letters, digits and . _ @ - are allowed; it begins with a letter or digit")
+        raise Bad(f"{show(text)} has more than 64 characters")
+    raise Bad(
+        f"{show(text)} is not a name",
+        "letters, digits and . _ @ - are allowed; it begins with a letter or digit",
+    )
 
 
 def device(text: str) -> str:
     """A network device's name. Raises `Bad`."""
     if len(text) > MAX_DEVICE:
-        raise Bad(f"{text!r} has {len(text)} characters: a network device's name has at most {MAX_DEVICE}")
+        raise Bad(
+            f"{show(text)} has {len(text)} characters: a network device's name has at most {MAX_DEVICE}"
+        )
     if not _DEVICE.fullmatch(text):
-        raise Bad(f"{text!r} is not a name for a network device", "letters, digits and _ . @ + - are allowed")
+        raise Bad(
+            f"{show(text)} is not a name for a network device", "letters, digits and _ . @ + - are allowed"
+        )
     if text in ("lo", "all", "default"):
-        raise Bad(f"{text!r} is a name that the kernel uses itself", "choose another name")
+        raise Bad(f"{show(text)} is a name that the kernel uses itself", "choose another name")
     return text
 
 
@@ -342,7 +396,7 @@ def _netns(text: str) -> str:
     if _NETNS.fullmatch(text):
         return text
     hint = "write the name that `ip netns` shows, without a path" if "/" in text else ""
-    raise Bad(f"{text!r} is not the name of a network namespace", hint)
+    raise Bad(f"{show(text)} is not the name of a network namespace", hint)
 
 
 NAME = Type("NAME", _name)
@@ -355,14 +409,16 @@ NETNS: Type[str] = either({"default": "", "": ""}, Type("NAME", _netns))
 
 def _shown(text: str) -> str:
     """The text if it looks like a path, since a key pasted in its place must not reach a message."""
-    return repr(text) if len(text) < 256 and text[:1] in "./~" and not text.endswith("=") else "the value"
+    return show(text) if text[:1] in "./~" and not text.endswith("=") else "the value"
 
 
 def _path(text: str) -> str:
     if any(ord(c) < 0x20 for c in text):
         raise Bad("the value has control characters in it")
     if not text.startswith("/"):
-        raise Bad(f"{_shown(text)} is not an absolute path", "keys live in files: write the whole path, from /")
+        raise Bad(
+            f"{_shown(text)} is not an absolute path", "keys live in files: write the whole path, from /"
+        )
     if text.endswith("/") and text.strip("/"):
         return text.rstrip("/")
     return text
@@ -393,24 +449,34 @@ def _hex_cookie(text: str) -> bytes:
     try:
         cookie = bytes.fromhex(digits)
     except ValueError:
-        raise Bad("the cookie is not written in hexadecimal", "8 or 16 hexadecimal digits: 4 or 8 bytes") from None
+        raise Bad(
+            "the cookie is not written in hexadecimal", "8 or 16 hexadecimal digits: 4 or 8 bytes"
+        ) from None
     if len(cookie) not in (4, 8) or len(digits) != 2 * len(cookie):
-        raise Bad(f"the cookie has {len(digits)} hexadecimal digits", "8 or 16 hexadecimal digits: 4 or 8 bytes")
+        raise Bad(
+            f"the cookie has {len(digits)} hexadecimal digits", "8 or 16 hexadecimal digits: 4 or 8 bytes"
+        )
     return cookie
 
 
 def _cookie_kind(text: str) -> int:
-    raise Bad("the value is none of none, auto, auto4, auto8", "given cookies are written {local: HEX, peer: HEX}")
+    raise Bad(
+        "the value is none of none, auto, auto4, auto8", "given cookies are written {local: HEX, peer: HEX}"
+    )
 
 
 COOKIE: Type[bytes] = either({"none": b""}, Type("HEX", _hex_cookie))
-COOKIE_KIND = Type("none | auto | auto4 | auto8", _cookie_kind, {"none": 0, "auto": 8, "auto4": 4, "auto8": 8})
+COOKIE_KIND = Type(
+    "none | auto | auto4 | auto8", _cookie_kind, {"none": 0, "auto": 8, "auto4": 4, "auto8": 8}
+)
 
 # Choices
 
 ENCAPSULATION = choice({"ip": Encap.IP, "udp": Encap.UDP})
 L2_SUBLAYER = choice({"default": L2Spec.DEFAULT, "none": L2Spec.NONE})
-SEQUENCING = choice({"none": (False, False), "send": (True, False), "require": (False, True), "both": (True, True)})
+SEQUENCING = choice(
+    {"none": (False, False), "send": (True, False), "require": (False, True), "both": (True, True)}
+)
 MODE = choice({"transport": Mode.TRANSPORT, "tunnel": Mode.TUNNEL})
 SIDE = choice({"auto": "", "left": "left", "right": "right"})
 OFFLOAD = choice({"crypto": False, "packet": True})
@@ -422,9 +488,9 @@ def _proposal(text: str) -> str:
         return ciphers.find(text).name
     except ValueError as error:
         near = similar(text, ciphers.CIPHERS) if str(error).startswith("there is no") else ""
-        raise Bad(f"{text!r} is refused: {error}" if not near else f"there is no cipher {text!r}", near) from None
+        raise Bad(
+            f"{show(text)} is refused: {error}" if not near else f"there is no cipher {show(text)}", near
+        ) from None
 
 
 PROPOSAL = Type(" | ".join(ciphers.CIPHERS), _proposal)
-
-

@@ -1,14 +1,14 @@
 """The little language of sets: `{n:04}`, `{n // 250 + 1}`, and ranges such as `1-10,20,30-40`.
 
-An expression is integer arithmetic over `n`: `+ - * // %`, parentheses, decimal and 0x numbers. It is compiled once to
-closures and called once per tunnel. `{{` and `}}` are braces.
+An expression is integer arithmetic over `n`: `+ - * // %`, parentheses, decimal and 0x numbers. It is
+compiled once to closures and called once per tunnel. `{{` and `}}` are braces.
 """
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 
 from kl2tp.config.problem import Bad
-from kl2tp.config.scalar import number
+from kl2tp.config.scalar import number, show
 
 Function = Callable[[int], int]
 
@@ -43,18 +43,18 @@ class Template:
             else:
                 result = self._format % tuple([function(n) for function in self._functions])
         except ZeroDivisionError:
-            raise Bad(f"{self.text!r} divides by zero") from None
+            raise Bad(f"{show(self.text)} divides by zero") from None
         except ValueError:
-            raise Bad(f"{self.text!r} becomes a number beyond all bounds") from None
+            raise Bad(f"{show(self.text)} becomes a number beyond all bounds") from None
         if len(result) > MAX_TEXT:
-            raise Bad(f"{self.text!r} becomes longer than {MAX_TEXT} characters")
+            raise Bad(f"{show(self.text)} becomes longer than {MAX_TEXT} characters")
         return result
 
 
 def parse(text: str) -> Template | str:
     """The template in `text`, or the plain text if there is no expression in it. Raises `Bad`."""
     if len(text) > MAX_TEXT:
-        raise Bad(f"{text[:40] + '...'!r} is longer than {MAX_TEXT} characters")
+        raise Bad(f"{show(text)} is longer than {MAX_TEXT} characters")
     form, plain = "", ""
     functions: list[Function] = []
     for piece in _PIECE.finditer(text):
@@ -64,7 +64,7 @@ def parse(text: str) -> Template | str:
             functions.append(function)
             form += spec
         elif part in "{}":
-            raise Bad(f"{text!r} has a lonely {part!r}", f"write {part * 2} for the brace itself")
+            raise Bad(f"{show(text)} has a lonely {part!r}", f"write {part * 2} for the brace itself")
         else:
             literal = part[0] if part in ("{{", "}}") else part
             form += literal.replace("%", "%%")
@@ -77,7 +77,10 @@ def _placeholder(inside: str, text: str) -> tuple[Function, str]:
     function = _Parser(expression, text).whole()
     found = _FORMAT.fullmatch(spec.strip())
     if not found or (colon and not spec.strip()):
-        raise Bad(f"{text!r}: the format {spec!r} is unknown", "use a width as in {n:4} or {n:04}, or {n:x} for hexadecimal")
+        raise Bad(
+            f"{show(text)}: the format {spec!r} is unknown",
+            "use a width as in {n:4} or {n:04}, or {n:x} for hexadecimal",
+        )
     return function, f"%{found[1]}{found[2]}{found[3] or 'd'}"
 
 
@@ -91,7 +94,7 @@ class _Parser:
         self.depth = 0
 
     def bad(self, what: str, hint: str = _SYNTAX) -> Bad:
-        return Bad(f"{self.text!r}: {what}", hint)
+        return Bad(f"{show(self.text)}: {what}", hint)
 
     def peek(self) -> str:
         return self.tokens[self.at] if self.at < len(self.tokens) else ""
@@ -206,9 +209,9 @@ def numbers(text: str) -> Numbers:
     parts = [_range(part.strip()) for part in text.split(",", MAX_TEXT)]
     for one, other in zip(ordered := sorted(parts, key=lambda part: part.start), ordered[1:], strict=False):
         if other.start < one.stop:
-            raise Bad(f"{text!r} holds {other.start} twice")
+            raise Bad(f"{show(text)} holds {other.start} twice")
     if sum(map(len, parts)) > MAX_SET:
-        raise Bad(f"{text!r} has {sum(map(len, parts)):,} numbers: a set has at most {MAX_SET:,} tunnels")
+        raise Bad(f"{show(text)} has {sum(map(len, parts)):,} numbers: a set has at most {MAX_SET:,} tunnels")
     return Numbers(parts)
 
 
@@ -217,7 +220,7 @@ def _range(text: str) -> range:
     low = _bound(first, text)
     high = _bound(last, text) if dash else low
     if high < low:
-        raise Bad(f"{text!r} counts down", f"write {high}-{low}")
+        raise Bad(f"{show(text)} counts down", f"write {high}-{low}")
     return range(low, high + 1)
 
 
@@ -225,7 +228,9 @@ def _bound(text: str, whole: str) -> int:
     try:
         value = number(text.strip())
     except Bad as bad:
-        raise Bad(f"{whole!r} is not a range: {bad.message}", bad.hint or "write FIRST-LAST, as in 1-500") from None
+        raise Bad(
+            f"{show(whole)} is not a range: {bad.message}", bad.hint or "write FIRST-LAST, as in 1-500"
+        ) from None
     if value > 0xFFFFFFFF:
-        raise Bad(f"{text.strip()} has more than 32 bits")
+        raise Bad(f"{show(text.strip())} has more than 32 bits")
     return value
