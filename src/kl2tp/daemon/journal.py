@@ -85,7 +85,7 @@ class _Readable(logging.Formatter):
 
 
 def encode(fields: dict[str, str]) -> bytes:
-    """Fields in the native protocol: `NAME=value` lines; a value of several lines has its length before it."""
+    """Fields in the native protocol: `NAME=value` lines; a value of several lines comes after its length."""
     out = []
     for name, value in fields.items():
         data = value.encode(errors="surrogateescape")

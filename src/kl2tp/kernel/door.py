@@ -8,15 +8,15 @@ its protection.
 import errno
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TypeVar, cast
 
-from kl2tp.kernel import netns, rtnl, xfrm
+from kl2tp.kernel import l2tp, netns, rtnl, xfrm
 from kl2tp.kernel.host import Host
 from kl2tp.kernel.netlink import KernelError, Message, Netlink, Reply
-from kl2tp.model.objects import Address, Clamp, Guard, Key, KernelObject, Link, Policy, Route, Sa, Session, Tunnel
+from kl2tp.model.objects import Address, Clamp, Guard, KernelObject, Key, Link, Policy, Route, Sa, Session, Tunnel
 from kl2tp.model.plan import Operation, Verb
 
 _PATIENCE_S = 10.0
@@ -43,6 +43,8 @@ class Door:
 
     def __init__(self) -> None:
         self._hosts: dict[str, Host] = {}
+        self.ports: set[int] = set()
+        """Port ids of all request sockets, now and before: what tells our own events from others'."""
 
     def close(self) -> None:
         for host in self._hosts.values():
@@ -62,12 +64,8 @@ class Door:
             self._hosts.pop(name).close()
             host = None
         if host is None:
-            host = self._hosts[name] = Host(name)
+            host = self._hosts[name] = Host(name, self.ports)
         return host
-
-    def port_ids(self) -> set[int]:
-        """Port ids of all our request sockets."""
-        return {port for host in self._hosts.values() for port in host.port_ids()}
 
     def sent(self) -> int:
         """Changes sent to the kernel so far, in all namespaces."""
@@ -81,27 +79,53 @@ class Door:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def read(self, keys: Iterable[Key]) -> dict[Key, KernelObject]:
-        """The objects with these keys that exist, each asked for by itself."""
-        return self._gather(keys, lambda host, part: host.read(part))
-
-    def snapshot(self, keys: Iterable[Key]) -> dict[Key, KernelObject]:
-        """The objects with these keys that exist, from dumps of whole tables."""
-        return self._gather(keys, lambda host, part: host.snapshot(part))
-
-    def _gather(
-        self, keys: Iterable[Key], reader: Callable[[Host, Collection[Key]], dict[Key, KernelObject]]
-    ) -> dict[Key, KernelObject]:
+        """The objects with these keys that exist."""
         parts: dict[str, set[Key]] = {}
         for key in keys:
             parts.setdefault(str(key[1]), set()).add(key)
         found: dict[Key, KernelObject] = {}
         for name, part in parts.items():
             try:
-                host = self.host(name)
+                found.update(self.host(name).read(part))
             except netns.NoNamespace:
                 continue  # nothing exists there; creating something will say so
-            found.update(reader(host, part))
         return found
+
+    def counters(self, objects: Iterable[KernelObject]) -> dict[Key, dict[str, int]]:
+        """What the kernel counts for sessions and SAs."""
+        found: dict[Key, dict[str, int]] = {}
+        for thing in objects:
+            host = self.host(thing.netns)
+            if isinstance(thing, Session):
+                reply = host.genl.get([host.l2tp.session_get(thing.tunnel_id, thing.id)])[0]
+                if isinstance(reply, Reply):
+                    found[thing.key] = l2tp.decode_statistics(reply.payload)
+            elif isinstance(thing, Sa):
+                reply = host.xfrm.get([xfrm.sa_get(thing)])[0]
+                if isinstance(reply, Reply):
+                    found[thing.key] = xfrm.sa_counters(reply.payload)
+        return found
+
+    def mend_table(self, name: str) -> bool:
+        """Put back the rules of our nftables table in a namespace, if somebody damaged it. True if that was needed."""
+        try:
+            host = self.host(name)
+        except netns.NoNamespace:
+            return False
+        table = host.table
+        if not table.exists() or table.intact():
+            return False
+        table.create(table.read(name))
+        return True
+
+    def drop_table(self, name: str) -> None:
+        """Remove our nftables table from a namespace, if nothing is in it any more."""
+        try:
+            table = self.host(name).table
+        except netns.NoNamespace:
+            return
+        if table.exists() and not table.read(name):
+            table.delete()
 
     # -- carrying out ----------------------------------------------------------------------------------------------
 
@@ -140,7 +164,12 @@ class Door:
         for op in ops:
             assert isinstance(op.target, Policy)
             delete = op.verb is Verb.DELETE
-            requests.append(xfrm.policy_delete(op.target) if delete else xfrm.policy_set(op.target, host.device_index))
+            replace = op.verb is Verb.UPDATE
+            requests.append(
+                xfrm.policy_delete(op.target)
+                if delete
+                else xfrm.policy_set(op.target, host.device_index, replace=replace)
+            )
         return _deletions_forgiven(ops, host.xfrm.batch(requests))
 
     def _sas(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
@@ -239,8 +268,8 @@ class Door:
             enslave = link.master != (before.master if before else "")
             requests.append(rtnl.link_set(link, master, set_master=enslave))
             owners.append(index)
-        for position, error in host.route.batch(requests).items():
-            errors[owners[position]] = error
+        for position, refusal in host.route.batch(requests).items():
+            errors[owners[position]] = refusal
         return errors
 
     def _move(self, link: Link) -> None:
@@ -253,11 +282,21 @@ class Door:
 
     def _addresses(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
         devices = host.device_indexes(op.target.ifname for op in ops if isinstance(op.target, Address))
-        return _on_devices(host.route, ops, devices, rtnl.address_add, rtnl.address_delete, lambda a: a.ifname)
+        return _on_devices(host.route, ops, devices, _ADDRESS, lambda a: a.ifname)
 
     def _routes(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
-        devices = host.device_indexes(op.target.device for op in ops if isinstance(op.target, Route) and op.target.device)
-        return _on_devices(host.route, ops, {**devices, "": 0}, rtnl.route_add, rtnl.route_delete, lambda r: r.device)
+        devices = host.device_indexes(
+            op.target.device for op in ops if isinstance(op.target, Route) and op.target.device
+        )
+        return _on_devices(host.route, ops, {**devices, "": 0}, _ROUTE, lambda r: r.device)
+
+
+_ADDRESS = {
+    Verb.CREATE: rtnl.address_add,
+    Verb.UPDATE: rtnl.address_add,
+    Verb.DELETE: rtnl.address_delete,
+}
+_ROUTE = {Verb.CREATE: rtnl.route_add, Verb.UPDATE: rtnl.route_replace, Verb.DELETE: rtnl.route_delete}
 
 
 def _place(op: Operation) -> str:
@@ -287,8 +326,7 @@ def _on_devices(
     sock: Netlink,
     ops: Sequence[Operation],
     devices: Mapping[str, int],
-    add: Callable[[_T, int], Message],
-    delete: Callable[[_T, int], Message],
+    make: Mapping[Verb, Callable[[_T, int], Message]],
     device: Callable[[_T], str],
 ) -> dict[int, KernelError]:
     """Additions and deletions of things that stand on devices."""
@@ -302,7 +340,7 @@ def _on_devices(
             if op.verb is not Verb.DELETE:
                 errors[index] = KernelError(errno.ENODEV, f"there is no device {device(target)}")
             continue
-        requests.append((delete if op.verb is Verb.DELETE else add)(target, number))
+        requests.append(make[op.verb](target, number))
         owners.append(index)
     for position, error in sock.batch(requests).items():
         index = owners[position]
@@ -344,4 +382,3 @@ def _wait_gone(sock: Netlink, waiting: dict[int, Message]) -> dict[int, KernelEr
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_WAIT_S)
     return {}
-

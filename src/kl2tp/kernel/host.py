@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 
 from kl2tp.kernel import l2tp, netns, nft, rtnl, xfrm
 from kl2tp.kernel.netlink import KernelError, Message, Netlink, Reply
-from kl2tp.model.objects import Address, Clamp, Direction, Guard, Key, KernelObject, Policy, Sa, Secret, Selector
+from kl2tp.model.objects import Address, Clamp, Direction, Guard, KernelObject, Key, Policy, Sa, Secret, Selector
 from kl2tp.model.spec import Mode
 
 _DUMP_TRIES = 5
@@ -18,8 +18,10 @@ _DUMP_TRIES = 5
 class Host:
     """Netlink sockets in one namespace, opened when first needed."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, ports: set[int]) -> None:
+        """`ports` collects the port ids of the sockets. Raises NoNamespace."""
         self.name = name
+        self._ports = ports
         self.identity = netns.identity(name)
         self._sockets: dict[int, Netlink] = {}
         self._codec: l2tp.Codec | None = None
@@ -35,6 +37,7 @@ class Host:
         if protocol not in self._sockets:
             with netns.entered(self.name):
                 self._sockets[protocol] = Netlink(protocol)
+            self._ports.add(self._sockets[protocol].port_id)
         return self._sockets[protocol]
 
     @property
@@ -58,10 +61,6 @@ class Host:
         if self._codec is None:
             self._codec = l2tp.Codec(l2tp.resolve(self.genl)[0])
         return self._codec
-
-    def port_ids(self) -> set[int]:
-        """Port ids of our sockets: what tells our own events from others'."""
-        return {sock.port_id for sock in self._sockets.values()}
 
     def sent(self) -> int:
         """Changes sent to the kernel so far."""
@@ -95,7 +94,7 @@ class Host:
     def device_indexes(self, names: Iterable[str]) -> dict[str, int]:
         """The numbers of many devices in one go; those that are not there are left out."""
         missing = [name for name in dict.fromkeys(names) if name not in self._indexes]
-        for name, reply in zip(missing, self.route.get([rtnl.link_get(name) for name in missing]), strict=True):
+        for _, reply in zip(missing, self.route.get([rtnl.link_get(name) for name in missing]), strict=True):
             if isinstance(reply, Reply):
                 self._remember(rtnl.LinkState(reply.payload))
         return self._indexes
@@ -125,11 +124,11 @@ class Host:
         if not tunnels and not sessions:
             return
         codec = self.l2tp
-        requests = [codec.tunnel_get(int(key[2])) for key in tunnels]  # type: ignore[call-overload]
+        requests = [codec.tunnel_get(int(key[2])) for key in tunnels]
         for reply in self.genl.get(requests):
             if isinstance(reply, Reply) and (tunnel := l2tp.decode_tunnel(self.name, reply.payload)):
                 found[tunnel.key] = tunnel
-        requests = [codec.session_get(int(key[2]), int(key[3])) for key in sessions]  # type: ignore[call-overload]
+        requests = [codec.session_get(int(key[2]), int(key[3])) for key in sessions]
         for reply in self.genl.get(requests):
             if isinstance(reply, Reply) and (session := l2tp.decode_session(self.name, reply.payload)):
                 found[session.key] = session
@@ -154,9 +153,9 @@ class Host:
         found[address.key] = address
 
     def _read_routes(self, keys: Collection[Key], found: dict[Key, KernelObject]) -> None:
-        families = {socket.AF_INET if len(key[3]) == 4 else socket.AF_INET6 for key in keys}  # type: ignore[arg-type]
-        for fam in sorted(families):
-            for reply in self._dump(self.route, *rtnl.route_dump(fam)):
+        tables = {(socket.AF_INET if len(str(key[3])) == 8 else socket.AF_INET6, int(key[2])) for key in keys}
+        for fam, table in tables:
+            for reply in self._dump(self.route, *rtnl.route_dump(fam, table)):
                 if route := rtnl.decode_route(self.name, reply.payload, self.device_name):
                     found[route.key] = route
 
@@ -175,62 +174,6 @@ class Host:
         for element in self.table.get(elements):
             found[element.key] = element
 
-    # -- reading everything ----------------------------------------------------------------------------------------
-
-    def snapshot(self, wanted: Collection[Key]) -> dict[Key, KernelObject]:
-        """The objects with these keys that exist, found by dumping every table: cheaper than `read` when most are asked for.
-
-        A dump of l2tp objects on kernels before 6.12 may skip live entries while others vanish: what it misses is asked
-        for again by itself.
-        """
-        kinds = {key[0] for key in wanted}
-        found: dict[Key, KernelObject] = {}
-        if "tunnel" in kinds:
-            for reply in self._dump(self.genl, *self.l2tp.dump_request(l2tp.TUNNEL_GET)):
-                if (tunnel := l2tp.decode_tunnel(self.name, reply.payload)) and tunnel.key in wanted:
-                    found[tunnel.key] = tunnel
-            for reply in self._dump(self.genl, *self.l2tp.dump_request(l2tp.SESSION_GET)):
-                if (session := l2tp.decode_session(self.name, reply.payload)) and session.key in wanted:
-                    found[session.key] = session
-            self._read_l2tp(
-                [key for key in wanted if key[0] == "tunnel" and key not in found],
-                [key for key in wanted if key[0] == "session" and key not in found],
-                found,
-            )
-        if "link" in kinds or "address" in kinds:
-            self._snapshot_links(wanted, found)
-        if routes := [key for key in wanted if key[0] == "route"]:
-            self._read_routes(routes, found)
-        if "sa" in kinds or "policy" in kinds:
-            self._snapshot_xfrm(wanted, found)
-        if "guard" in kinds or "clamp" in kinds:
-            for element in self.table.read(self.name):
-                if element.key in wanted:
-                    found[element.key] = element
-        return found
-
-    def _snapshot_links(self, wanted: Collection[Key], found: dict[Key, KernelObject]) -> None:
-        states = [rtnl.LinkState(reply.payload) for reply in self._dump(self.route, *rtnl.link_dump())]
-        for state in states:
-            self._remember(state)
-        for state in states:
-            link = state.link(self.name, self._names.get(state.master_index, ""))
-            if link.key in wanted:
-                found[link.key] = link
-        addresses: dict[Key, KernelObject] = {}
-        for reply in self._dump(self.route, *rtnl.address_dump()):
-            self._add_address(reply.payload, addresses)
-        found.update((key, value) for key, value in addresses.items() if key in wanted)
-
-    def _snapshot_xfrm(self, wanted: Collection[Key], found: dict[Key, KernelObject]) -> None:
-        for reply in self._dump(self.xfrm, xfrm.GETSA, b""):
-            if (sa := xfrm.decode_sa(self.name, reply.payload, self.device_name)) and sa.key in wanted:
-                found[sa.key] = sa
-        for reply in self._dump(self.xfrm, xfrm.GETPOLICY, b""):
-            policy = xfrm.decode_policy(self.name, reply.payload, self.device_name)
-            if policy and policy.key in wanted:
-                found[policy.key] = policy
-
     @staticmethod
     def _dump(sock: Netlink, kind: int, payload: bytes) -> list[Reply]:
         """A dump, begun again when the kernel says that the table changed under it."""
@@ -248,23 +191,35 @@ _NO_SECRET = Secret(b"")
 
 def _sa_of(key: Key) -> Sa:
     """An SA with just the identity that the key holds."""
-    _, ns, destination, spi, mark = key
-    return Sa(ns, b"", destination, spi, Mode.TRANSPORT, 0, "", _NO_SECRET, mark=mark)  # type: ignore[arg-type]
+    _, ns, destination, spi, *mark = key
+    return Sa(
+        str(ns), b"", bytes.fromhex(str(destination)), int(spi), Mode.TRANSPORT, 0, "", _NO_SECRET, mark=_mark_of(mark)
+    )
 
 
 def _policy_of(key: Key) -> Policy:
-    _, ns, direction, selector, mark = key
-    assert isinstance(selector, Selector) and isinstance(direction, Direction)
-    return Policy(ns, direction, selector, 0, None, mark)  # type: ignore[arg-type]
+    """A policy with just the identity that the key holds."""
+    _, ns, direction, source, slen, destination, dlen, proto, sport, dport, *mark = key
+    selector = Selector(
+        bytes.fromhex(str(source)),
+        int(slen),
+        bytes.fromhex(str(destination)),
+        int(dlen),
+        int(proto),
+        int(sport),
+        int(dport),
+    )
+    return Policy(str(ns), Direction(int(direction)), selector, 0, None, _mark_of(mark))
+
+
+def _mark_of(mark: list[str | int]) -> tuple[int, int] | None:
+    value, mask = mark
+    return (int(value), int(mask)) if mask else None
 
 
 def _element_of(key: Key) -> Guard | Clamp:
-    if key[0] == "guard":
-        return Guard(*key[1:])  # type: ignore[arg-type]
-    return Clamp(*key[1:], 0, 0)  # type: ignore[arg-type]
-
-
-def names_of(keys: Iterable[Key]) -> set[str]:
-    """The namespaces that keys name."""
-    return {str(key[1]) for key in keys}
-
+    """A set element with just the identity that the key holds."""
+    if key[0] == "clamp":
+        return Clamp(str(key[1]), str(key[2]), 0, 0)
+    _, ns, remote, lport, rport = key
+    return Guard(str(ns), bytes.fromhex(str(remote)), int(lport), int(rport))

@@ -2,13 +2,35 @@
 
 import struct
 
-from kl2tp.kernel.netlink import KernelError, Message, Netlink, attr, attribute_list, attributes, flag, string, u8, u16, u32, u64
+from kl2tp.kernel.netlink import (
+    KernelError,
+    Message,
+    Netlink,
+    attr,
+    attribute_list,
+    attributes,
+    flag,
+    string,
+    u8,
+    u16,
+    u32,
+    u64,
+)
 from kl2tp.model.objects import Session, Tunnel
 from kl2tp.model.spec import Encap
 
 NETLINK_GENERIC = 16
 _CTRL, _CTRL_GETFAMILY = 0x10, 3
-(TUNNEL_CREATE, TUNNEL_DELETE, TUNNEL_MODIFY, TUNNEL_GET, SESSION_CREATE, SESSION_DELETE, SESSION_MODIFY, SESSION_GET) = range(1, 9)
+(
+    TUNNEL_CREATE,
+    TUNNEL_DELETE,
+    TUNNEL_MODIFY,
+    TUNNEL_GET,
+    SESSION_CREATE,
+    SESSION_DELETE,
+    SESSION_MODIFY,
+    SESSION_GET,
+) = range(1, 9)
 _PW_TYPE, _ENCAP_TYPE, _L2SPEC_TYPE, _PROTO_VERSION, _IFNAME = 1, 2, 5, 7, 8
 _CONN_ID, _PEER_CONN_ID, _SESSION_ID, _PEER_SESSION_ID, _UDP_CSUM = 9, 10, 11, 12, 13
 _COOKIE, _PEER_COOKIE, _RECV_SEQ, _SEND_SEQ, _RECV_TIMEOUT = 15, 16, 18, 19, 22
@@ -72,9 +94,9 @@ class Codec:
         )
         if tunnel.encap == Encap.UDP:
             body += [u16(_UDP_SPORT, tunnel.local_port), u16(_UDP_DPORT, tunnel.remote_port)]
-            # A flag, whatever its value: it may only be there if checksums are wanted.
+            # The kernel looks whether the attribute is there, not at its value.
             if tunnel.checksum and not v6:
-                body.append(flag(_UDP_CSUM))
+                body.append(u8(_UDP_CSUM, 1))
             elif v6 and not tunnel.checksum:
                 body += [flag(_UDP_ZERO_CSUM6_TX), flag(_UDP_ZERO_CSUM6_RX)]
         return Message(self.family, 0, b"".join(body))

@@ -39,6 +39,7 @@ _PAD = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 BATCH = 256
 """Messages in one `send()`. Long enough to hide the system call, short enough not to hold the kernel's locks for long."""
+_BUFFER = 1 << 17
 _REPLY_TIMEOUT_S = 20
 """The kernel answers inside `send()`; waiting at all means that a reply was lost."""
 
@@ -169,6 +170,8 @@ class Netlink:
             self._socket.close()
             raise
         self.port_id: int = self._socket.getsockname()[0]
+        self._buffer = bytearray(_BUFFER)
+        self._view = memoryview(self._buffer)
         self._sequence = 0
         self.sent = 0
         """Requests that change something, sent so far."""
@@ -183,10 +186,12 @@ class Netlink:
         self.close()
 
     def _receive(self) -> bytes:
+        # Into one buffer: a fresh one of this size for each of thousands of small replies costs more than the replies.
         try:
-            return self._socket.recv(1 << 18)
+            size = self._socket.recv_into(self._buffer)
         except BlockingIOError:
             raise KernelError(errno.ETIMEDOUT, "a netlink reply was lost") from None
+        return bytes(self._view[:size])
 
     def batch(self, requests: Sequence[Message]) -> dict[int, KernelError]:
         """Send changes; returns the failures by index. A failed request does not stop those after it."""
@@ -236,7 +241,9 @@ class Netlink:
         self._sequence += len(requests)
         out = []
         for seq, (kind, flags, payload) in enumerate(requests, first):
-            out.append(HEADER.pack(16 + len(payload), kind, flags | NLM_F_REQUEST, seq, 0) + payload + bytes(-len(payload) & 3))
+            out.append(
+                HEADER.pack(16 + len(payload), kind, flags | NLM_F_REQUEST, seq, 0) + payload + bytes(-len(payload) & 3)
+            )
         self._socket.send(b"".join(out))
         results: dict[int, Reply | KernelError] = {}
         while len(results) < len(requests):
@@ -319,6 +326,8 @@ class EventSocket:
         except PermissionError:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._socket.bind((0, 0))
+        self._buffer = bytearray(_BUFFER)
+        self._view = memoryview(self._buffer)
 
     def join(self, group: int) -> None:
         """Join a multicast group by number."""
@@ -333,6 +342,7 @@ class EventSocket:
     def receive(self) -> bytes | None:
         """The next datagram, None if there is none. Raises OSError ENOBUFS when events were lost."""
         try:
-            return self._socket.recv(1 << 17)
+            size = self._socket.recv_into(self._buffer)
         except BlockingIOError:
             return None
+        return bytes(self._view[:size])

@@ -17,7 +17,18 @@ import socket
 import struct
 from collections.abc import Iterable, Sequence
 
-from kl2tp.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, KernelError, Message, Netlink, Reply, attr, attribute_list, attributes, string
+from kl2tp.kernel.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    KernelError,
+    Message,
+    Netlink,
+    Reply,
+    attr,
+    attribute_list,
+    attributes,
+    string,
+)
 from kl2tp.model.objects import Clamp, Guard
 
 NETLINK_NETFILTER = 12
@@ -25,7 +36,9 @@ GROUP_NFTABLES = 7
 TABLE = "kl2tp"
 _INET = 1
 _SUBSYSTEM = 10 << 8
-(_NEWTABLE, _GETTABLE, _DELTABLE, _NEWCHAIN, _GETCHAIN, _DELCHAIN, _NEWRULE, _GETRULE) = (_SUBSYSTEM | n for n in range(8))
+(_NEWTABLE, _GETTABLE, _DELTABLE, _NEWCHAIN, _GETCHAIN, _DELCHAIN, _NEWRULE, _GETRULE) = (
+    _SUBSYSTEM | n for n in range(8)
+)
 _NEWSET, _NEWSETELEM, _GETSETELEM, _DELSETELEM = (_SUBSYSTEM | n for n in (9, 12, 13, 14))
 NEWGEN = _SUBSYSTEM | 15
 _NLA_F_NESTED = 0x8000
@@ -130,7 +143,12 @@ def _clamp_rule(*, v6: bool, outgoing: bool) -> bytes:
             _compare(bytes((6,))),
             _payload(_TRANSPORT, 13, 1, _REG_1),
             _expression(
-                "bitwise", _b32(1, _REG_1), _b32(2, _REG_1), _b32(3, 1), _nest(4, attr(1, b"\x06")), _nest(5, attr(1, b"\0"))
+                "bitwise",
+                _b32(1, _REG_1),
+                _b32(2, _REG_1),
+                _b32(3, 1),
+                _nest(4, attr(1, b"\x06")),
+                _nest(5, attr(1, b"\0")),
             ),
             _compare(b"\x02"),
             _meta(_META_OIFNAME if outgoing else _META_IIFNAME),
@@ -162,7 +180,11 @@ def _create_table() -> list[Message]:
         requests.append(_message(_NEWSET, NLM_F_CREATE | NLM_F_EXCL, *parts))
     for name, hook in _CHAINS.items():
         where = _nest(4, _b32(1, hook), _b32(2, _PRIORITY_MANGLE))
-        requests.append(_message(_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL, table, string(3, name), where, string(7, "filter"), _b32(5, 1)))
+        requests.append(
+            _message(
+                _NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL, table, string(3, name), where, string(7, "filter"), _b32(5, 1)
+            )
+        )
     requests += [
         _message(_NEWRULE, NLM_F_CREATE | 0x800, table, string(2, chain), _nest(4, body)) for chain, body in _rules()
     ]
@@ -191,7 +213,9 @@ def _elements(kind: int, flags: int, elements: Iterable[Guard | Clamp], *, with_
                 parts.append(_nest(2, attr(1, data)))
             by_set.setdefault(name, []).append(_nest(1, *parts))
     return [
-        _message(kind, flags, string(1, TABLE), string(2, name), _nest(3, *entries[start : start + _ELEMENTS_PER_MESSAGE]))
+        _message(
+            kind, flags, string(1, TABLE), string(2, name), _nest(3, *entries[start : start + _ELEMENTS_PER_MESSAGE])
+        )
         for name, entries in by_set.items()
         for start in range(0, len(entries), _ELEMENTS_PER_MESSAGE)
     ]
@@ -203,6 +227,32 @@ def _value(reply: Reply | KernelError) -> int | None:
         return None
     element = attributes(attributes(attributes(reply.payload, 4).get(3, b"")).get(1, b""))
     return int.from_bytes(attributes(element.get(2, b"")).get(1, b"\0\0")[:2])
+
+
+def event(kind: int, netns: str, payload: bytes) -> list[Guard | Clamp] | None:
+    """What an nftables event is about: the elements of our sets that it names; [] for anybody else's table.
+
+    None: something else in our table changed (a rule, a set, the table itself).
+    """
+    found = attributes(payload, 4)
+    if found.get(1) != TABLE.encode() + b"\0":
+        return []
+    if kind not in (_NEWSETELEM, _DELSETELEM):
+        return None
+    name = found.get(2, b"").rstrip(b"\0").decode(errors="replace")
+    if name not in _SETS:
+        return None
+    keys = [attributes(attributes(raw).get(1, b"")).get(1, b"") for _, raw in attribute_list(found.get(3, b""))]
+    return [_element(netns, name, key) for key in keys]
+
+
+def _element(netns: str, name: str, key: bytes) -> Guard | Clamp:
+    """The object behind a set element, without a clamp's values."""
+    if name.startswith("mss"):
+        return Clamp(netns, key.rstrip(b"\0").decode(errors="replace"), 0, 0)
+    size = 16 if "6" in name else 4
+    local, remote = struct.unpack_from("!H2xH2x", key, size) if len(key) > size else (0, 0)
+    return Guard(netns, key[:size], local, remote)
 
 
 class Table:
@@ -281,10 +331,7 @@ class Table:
             return []
         found: list[Guard | Clamp] = []
         for name in ("guard4_udp", "guard6_udp", "guard4_ip", "guard6_ip"):
-            size = 16 if "6" in name else 4
-            for key, _ in self._dump(name):
-                local, remote = struct.unpack_from("!H2xH2x", key, size) if len(key) > size else (0, 0)
-                found.append(Guard(netns, key[:size], local, remote))
+            found += [_element(netns, name, key) for key, _ in self._dump(name)]
         mss6 = {key: int.from_bytes(data[:2]) for key, data in self._dump("mss6")}
         mss4 = {key: int.from_bytes(data[:2]) for key, data in self._dump("mss4")}
         found += [

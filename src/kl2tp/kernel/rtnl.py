@@ -5,14 +5,15 @@ import socket
 import struct
 from collections.abc import Callable
 
-from kl2tp.kernel.netlink import NLM_F_CREATE, NLM_F_REPLACE, Message, attr, attributes, string, u32
+from kl2tp.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Message, attr, attributes, string, u32
 from kl2tp.model.objects import Address, Link, Route
 
 NETLINK_ROUTE = 0
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
-GROUP_LINK, GROUP_IPV4_IFADDR, GROUP_IPV4_ROUTE, GROUP_IPV6_IFADDR, GROUP_IPV6_ROUTE = 1, 5, 7, 9, 11
+GROUPS = (1, 5, 7, 9, 11)
+"""Multicast groups: links, IPv4 addresses and routes, IPv6 addresses and routes."""
 
 DEVICE_GROUP = 1701
 """Device group of every interface that kl2tp makes."""
@@ -21,7 +22,16 @@ ROUTE_PROTOCOL = 117
 ALIAS_PREFIX = "kl2tp:"
 
 _IFF_UP = 1
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 1, 3, 4, 10, 20, 27, 28, 29
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = (
+    1,
+    3,
+    4,
+    10,
+    20,
+    27,
+    28,
+    29,
+)
 _SKIP_STATS = 1 << 3
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
@@ -36,7 +46,9 @@ _u32 = struct.Struct("=I")
 
 
 def link_get(name: str) -> Message:
-    return Message(RTM_GETLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0, 0) + u32(_IFLA_EXT_MASK, _SKIP_STATS) + string(_IFLA_IFNAME, name))
+    return Message(
+        RTM_GETLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0, 0) + u32(_IFLA_EXT_MASK, _SKIP_STATS) + string(_IFLA_IFNAME, name)
+    )
 
 
 def link_by_index(index: int) -> bytes:
@@ -137,6 +149,12 @@ def _route(route: Route, index: int) -> bytes:
 
 
 def route_add(route: Route, index: int) -> Message:
+    """Add a route; EEXIST if there is one with its destination, table and metric."""
+    return Message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, _route(route, index))
+
+
+def route_replace(route: Route, index: int) -> Message:
+    """Put a route in the place of the one with its destination, table and metric."""
     return Message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, _route(route, index))
 
 
@@ -144,9 +162,18 @@ def route_delete(route: Route, index: int) -> Message:
     return Message(RTM_DELROUTE, 0, _route(route, index))
 
 
-def route_dump(family: int) -> tuple[int, bytes]:
-    """Dump request for our own routes of a family (the kernel filters by protocol)."""
-    return RTM_GETROUTE, _RTMSG.pack(family, 0, 0, 0, 0, ROUTE_PROTOCOL, 0, 0, 0)
+def route_dump(family: int, table: int) -> tuple[int, bytes]:
+    """Dump request for our own routes of a family in a table (the kernel filters)."""
+    return RTM_GETROUTE, _RTMSG.pack(family, 0, 0, 0, 0, ROUTE_PROTOCOL, 0, 0, 0) + u32(_RTA_TABLE, table)
+
+
+def route_identity(payload: bytes) -> tuple[int, bytes, int]:
+    """(table, destination, prefix length) of anybody's route."""
+    family, plen, _, _, table, *_ = _RTMSG.unpack_from(payload)
+    found = attributes(payload, 12)
+    if _RTA_TABLE in found:
+        table = _u32.unpack(found[_RTA_TABLE])[0]
+    return table, found.get(_RTA_DST, bytes(4 if family == socket.AF_INET else 16)), plen
 
 
 def decode_route(netns: str, payload: bytes, device: Callable[[int], str]) -> Route | None:

@@ -34,10 +34,18 @@ _TEMPLATE = struct.Struct("=IBBBxIII")
 _ALGORITHM = struct.Struct("=64sI")
 _ALGORITHM2 = struct.Struct("=64sII")
 _ESN = struct.Struct("=6I")
+_PACKETS = struct.Struct("=Q")
 _NAT = struct.Struct("=H2s2s2x16x")
 _INFINITE = (1 << 64) - 1
 _FOREVER = struct.pack("=8Q", *(_INFINITE,) * 4, 0, 0, 0, 0)
 """No limit on bytes, packets, age or idleness: static keys live until they are replaced."""
+WORN_PACKETS = 3 << 30
+"""Soft limit of an SA without ESN: its sequence numbers end at 2**32, and an SA that reaches that sends nothing more.
+
+The kernel tells when the limit is reached, and the SA is then made anew: numbers begin at 1 again (peers with static
+keys check no replay) and the IVs at a new random point.
+"""
+_UNTIL_WORN = struct.pack("=8Q", _INFINITE, _INFINITE, WORN_PACKETS, _INFINITE, 0, 0, 0, 0)
 _ZERO12, _ZERO16, _ZERO32, _ZERO56 = bytes(12), bytes(16), bytes(32), bytes(56)
 
 
@@ -137,7 +145,13 @@ def decode_policy(netns: str, data: bytes, device: Callable[[int], str], offset:
 
 
 def _policy(
-    netns: str, selector: Selector, priority: int, direction: int, action: int, found: dict[int, bytes], device: Callable[[int], str]
+    netns: str,
+    selector: Selector,
+    priority: int,
+    direction: int,
+    action: int,
+    found: dict[int, bytes],
+    device: Callable[[int], str],
 ) -> Policy:
     template = None
     raw = found.get(_TMPL)
@@ -199,7 +213,7 @@ def sa_add(sa: Sa, device: Callable[[str], int]) -> Message:
         _SPI.pack(sa.spi),
         bytes((_ESP, 0, 0, 0)),
         _wide(sa.source),
-        _FOREVER,
+        _FOREVER if sa.esn else _UNTIL_WORN,
         _ZERO32,
         _ZERO12,
         _SA_TAIL.pack(
@@ -238,7 +252,9 @@ def sa_add(sa: Sa, device: Callable[[str], int]) -> Message:
 
 
 def _sa_id(sa: Sa) -> bytes:
-    return _wide(sa.destination) + _SPI.pack(sa.spi) + struct.pack("=HBx", family(sa.destination), _ESP) + _mark(sa.mark)
+    return (
+        _wide(sa.destination) + _SPI.pack(sa.spi) + struct.pack("=HBx", family(sa.destination), _ESP) + _mark(sa.mark)
+    )
 
 
 def sa_delete(sa: Sa) -> Message:
@@ -309,6 +325,7 @@ def _sa(netns: str, data: bytes, offset: int, found: dict[int, bytes], device: C
         _decode_mark(found),
         device(offload_index) if offload else "",
         bool(offload_flags & _OFFLOAD_PACKET),
+        not flags & _FLAG_ESN and _PACKETS.unpack_from(data, offset + 168)[0] >= WORN_PACKETS,
     )
 
 
@@ -316,4 +333,36 @@ def sa_counters(data: bytes) -> dict[str, int]:
     """Bytes and packets protected so far, from a reply; replay and integrity failures beside them."""
     used, packets = struct.unpack_from("=QQ", data, 160)
     replay_window, replay, failed = struct.unpack_from("=III", data, 192)
-    return {"bytes": used, "packets": packets, "replay_window": replay_window, "replay": replay, "integrity_failed": failed}
+    return {
+        "bytes": used,
+        "packets": packets,
+        "replay_window": replay_window,
+        "replay": replay,
+        "integrity_failed": failed,
+    }
+
+
+def event_reqid(kind: int, data: bytes) -> int | None:
+    """The reqid of the SA that an event is about; None if it is about something else."""
+    if kind in (NEWSA, UPDSA, EXPIRE):
+        return int(struct.unpack_from("=I", data, 208)[0])
+    if kind == DELSA:
+        whole = attributes(data, 24).get(_SA)
+        return int(struct.unpack_from("=I", whole, 208)[0]) if whole else None
+    return None
+
+
+def event_endpoint(kind: int, data: bytes) -> tuple[bytes, int, int] | None:
+    """(remote address, local port, remote port) of the policy that an event is about; None if it is about something else."""
+    if kind in (NEWPOLICY, UPDPOLICY):
+        direction = data[160]
+    elif kind == DELPOLICY:
+        direction = data[60]
+    else:
+        return None
+    selector = _decode_selector(data, 0)
+    if direction == Direction.OUT:
+        return selector.destination, selector.source_port, selector.destination_port
+    if direction == Direction.IN:
+        return selector.source, selector.destination_port, selector.source_port
+    return None

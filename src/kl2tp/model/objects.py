@@ -13,7 +13,10 @@ from typing import ClassVar, TypeAlias
 from kl2tp.model.addr import prefix, text
 from kl2tp.model.spec import Encap, L2Spec, Mode
 
-Key: TypeAlias = tuple[object, ...]
+Key: TypeAlias = tuple[str | int, ...]
+"""Kind, namespace, and what tells objects of the kind apart: only text and numbers, so that JSON can hold it."""
+
+NO_MARK = (0, 0)
 
 
 class Direction(enum.IntEnum):
@@ -147,7 +150,7 @@ class Address:
 
     @property
     def key(self) -> Key:
-        return ("address", self.netns, self.ifname, self.address, self.prefix_length)
+        return ("address", self.netns, self.ifname, self.address.hex(), self.prefix_length)
 
     def __str__(self) -> str:
         return f"address {prefix(self.address, self.prefix_length)} dev {self.ifname}"
@@ -171,7 +174,7 @@ class Route:
 
     @property
     def key(self) -> Key:
-        return ("route", self.netns, self.table, self.destination, self.prefix_length, self.metric)
+        return ("route", self.netns, self.table, self.destination.hex(), self.prefix_length, self.metric)
 
     def __str__(self) -> str:
         via = f" via {text(self.via)}" if self.via else ""
@@ -207,6 +210,8 @@ class Sa:
     mark: tuple[int, int] | None = None
     offload_device: str = ""
     offload_packet: bool = False
+    worn: bool = False
+    """Whether it has sent so many packets that its 32-bit sequence numbers run out: it is made anew before it goes mute."""
     outbound: bool = field(default=False, compare=False)
     """Which way it protects; the kernel wants it for offload only, and does not tell."""
 
@@ -215,7 +220,7 @@ class Sa:
 
     @property
     def key(self) -> Key:
-        return ("sa", self.netns, self.destination, self.spi, self.mark)
+        return ("sa", self.netns, self.destination.hex(), self.spi, *(self.mark or NO_MARK))
 
     def __str__(self) -> str:
         nat = f" udp {self.encap_source_port}->{self.encap_destination_port}" if self.encap_source_port else ""
@@ -280,7 +285,10 @@ class Policy:
 
     @property
     def key(self) -> Key:
-        return ("policy", self.netns, self.direction, self.selector, self.mark)
+        s = self.selector
+        ends = (s.source.hex(), s.source_length, s.destination.hex(), s.destination_length)
+        mark = self.mark or NO_MARK
+        return ("policy", self.netns, int(self.direction), *ends, s.protocol, s.source_port, s.destination_port, *mark)
 
     def __str__(self) -> str:
         if self.template is None:
@@ -305,7 +313,7 @@ class Guard:
 
     @property
     def key(self) -> Key:
-        return ("guard", self.netns, self.remote, self.local_port, self.remote_port)
+        return ("guard", self.netns, self.remote.hex(), self.local_port, self.remote_port)
 
     def __str__(self) -> str:
         ports = f" udp {self.local_port}<->{self.remote_port}" if self.local_port else " l2tp"

@@ -101,13 +101,9 @@ class Stack:
             room = (path_mtu - self._esp) // alignment * alignment
             inner = room - ESP_TRAILER - self._inner_header - self._l2tp
         if path_mtu < (least := LEAST_MTU[self.ipv6]):
-            raise ValueError(
-                f"a path MTU of {path_mtu} is below the {least} that IPv{6 if self.ipv6 else 4} needs"
-            )
+            raise ValueError(f"a path MTU of {path_mtu} is below the {least} that IPv{6 if self.ipv6 else 4} needs")
         if inner < LEAST_MTU[False]:
-            raise ValueError(
-                f"a path MTU of {path_mtu} is too small: no IP packet of {LEAST_MTU[False]} bytes fits"
-            )
+            raise ValueError(f"a path MTU of {path_mtu} is too small: no IP packet of {LEAST_MTU[False]} bytes fits")
         return inner
 
     @property
@@ -208,9 +204,7 @@ def _version_3_layers(stack: Stack) -> tuple[Layer, ...]:
     if stack.cookie:
         layers.append(Layer("L2TP cookie", stack.cookie))
     if stack.l2spec == L2Spec.DEFAULT:
-        layers.append(
-            Layer("L2 sublayer", 4, "sequence number" if stack.sequencing else "no sequence number")
-        )
+        layers.append(Layer("L2 sublayer", 4, "sequence number" if stack.sequencing else "no sequence number"))
     layers.append(Layer("Ethernet", ETHERNET_HEADER))
     return tuple(layers)
 

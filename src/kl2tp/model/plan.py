@@ -204,7 +204,9 @@ class _UnitPlanner:
         self.lost_sessions: set[Key] = set()
         self.lost_devices: set[str] = set()
 
-    def emit(self, verb: Verb, target: KernelObject, before: KernelObject | None = None, why: tuple[str, ...] = ()) -> None:
+    def emit(
+        self, verb: Verb, target: KernelObject, before: KernelObject | None = None, why: tuple[str, ...] = ()
+    ) -> None:
         stage = _stage(target, delete=verb is Verb.DELETE)
         self.operations.append(Operation(stage, verb, self.unit.name, target, before, why))
 

@@ -27,7 +27,7 @@ from kl2tp.model.objects import (
     Template,
     Tunnel,
 )
-from kl2tp.model.overhead import for_session
+from kl2tp.model.overhead import for_session, mss4, mss6
 from kl2tp.model.plan import Unit
 from kl2tp.model.spec import Encap, IpsecSpec, Mode, RouteSpec, SessionSpec, TunnelSpec
 
@@ -94,8 +94,12 @@ def _protection(spec: TunnelSpec, ipsec: IpsecSpec, keys: Keying) -> Iterator[Ke
     lport, rport = spec.local_port, spec.remote_port
     tunnel_mode = ipsec.mode == Mode.TUNNEL
     # The guard and the blocks hold for packets of every mark, unless marks keep apart tunnels between the same endpoints.
-    yield Policy(ns, Direction.OUT, Selector(anywhere, 0, spec.remote, bits, proto, lport, rport), PRIORITY_BLOCK, None, mark)
-    yield Policy(ns, Direction.IN, Selector(spec.remote, bits, anywhere, 0, proto, rport, lport), PRIORITY_BLOCK, None, mark)
+    yield Policy(
+        ns, Direction.OUT, Selector(anywhere, 0, spec.remote, bits, proto, lport, rport), PRIORITY_BLOCK, None, mark
+    )
+    yield Policy(
+        ns, Direction.IN, Selector(spec.remote, bits, anywhere, 0, proto, rport, lport), PRIORITY_BLOCK, None, mark
+    )
     yield Guard(ns, spec.remote, lport, rport)
     for sa in keys.inbound:
         yield _sa(spec, ipsec, sa, outbound=False)
@@ -146,7 +150,7 @@ def _sa(spec: TunnelSpec, ipsec: IpsecSpec, keys: SaKeys, *, outbound: bool) -> 
         ipsec.mark,
         ipsec.offload_device,
         ipsec.offload_packet,
-        outbound,
+        outbound=outbound,
     )
 
 
@@ -178,19 +182,30 @@ def _session(spec: TunnelSpec, session: SessionSpec, ring: KeyRing) -> Iterator[
         session.require_sequence,
         session.reorder_ms,
     )
-    overhead = for_session(spec, session)
-    netns = spec.netns if interface.netns is None else interface.netns
-    mtu = interface.mtu or overhead.mtu
-    alias = f"{ALIAS_PREFIX}{spec.name}/{session.name}"
-    master = interface.bridge or interface.vrf
-    yield Link(netns, interface.name, mtu, master, interface.up, interface.mac, spec.netns, alias)
+    link = expected_link(spec, session)
+    netns, mtu = link.netns, link.mtu
+    yield link
     for address, plen in interface.addresses:
         yield Address(netns, interface.name, address, plen)
     for route in interface.routes:
         yield _route(netns, route, interface.name, of_session=True)
     if interface.mss is not None and not interface.bridge:
-        # TCP over IPv4 and IPv6: 20 bytes of TCP header and 20 or 40 of IP.
-        yield Clamp(netns, interface.name, interface.mss or mtu - 40, interface.mss or mtu - 60)
+        yield Clamp(netns, interface.name, interface.mss or mss4(mtu), interface.mss or mss6(mtu))
+
+
+def expected_link(spec: TunnelSpec, session: SessionSpec) -> Link:
+    """The settings of a session's device."""
+    interface = session.interface
+    return Link(
+        spec.netns if interface.netns is None else interface.netns,
+        interface.name,
+        interface.mtu or for_session(spec, session).mtu,
+        interface.bridge or interface.vrf,
+        interface.up,
+        interface.mac,
+        spec.netns,
+        f"{ALIAS_PREFIX}{spec.name}/{session.name}",
+    )
 
 
 def _cookies(spec: TunnelSpec, session: SessionSpec, ring: KeyRing) -> tuple[bytes, bytes]:

@@ -4,6 +4,7 @@ The daemon's loop and the command line use the same engine; it knows neither. Wo
 that a pass over ten thousand needs the memory of a few hundred.
 """
 
+import errno
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,14 +14,14 @@ from typing import TypeAlias
 from kl2tp.ipsec.keys import KeyFileError, KeyRing
 from kl2tp.kernel.door import Door
 from kl2tp.kernel.netlink import KernelError
-from kl2tp.model.objects import Direction, Key, KernelObject, Policy, Sa, Selector
-from kl2tp.model.plan import Conflict, Operation, Plan, Unit, plan
+from kl2tp.model.objects import Direction, KernelObject, Key, Policy, Sa
+from kl2tp.model.plan import Conflict, Operation, Plan, Unit, plan, satisfied
 from kl2tp.model.spec import TunnelSpec
 from kl2tp.reconcile.compile import PRIORITY_PROTECT, compile_unit, keying
 from kl2tp.reconcile.ledger import Ledger
 
-_Endpoint: TypeAlias = tuple[str, bytes, int, int]
-"""Namespace, remote address, local and remote UDP port."""
+_Endpoint: TypeAlias = tuple[str | int, ...]
+"""Namespace, remote address in hex, local and remote UDP port."""
 
 CHUNK = 250
 """Tunnels handled together: long enough for full batches, short enough for small memory and quick answers."""
@@ -38,6 +39,18 @@ class Result:
     conflict: Conflict | None = None
     gone: bool = False
     """The tunnel was removed and nothing of it is left."""
+    met_foreign: bool = False
+    """Its creation met something that kl2tp did not make."""
+
+
+@dataclass(slots=True)
+class Inspection:
+    """One tunnel, looked at closely."""
+
+    unit: Unit
+    actual: dict[Key, KernelObject]
+    counters: dict[Key, dict[str, int]]
+    """Of sessions and SAs, by name."""
 
 
 @dataclass(slots=True)
@@ -48,12 +61,27 @@ class _Chunk:
     owned: dict[str, frozenset[Key]]
     problems: dict[str, str]
     plan: Plan
+    fresh: set[str]
+    """Tunnels of which nothing was read, as nothing of them was ever made."""
+
+
+def _chunks(names: Iterable[str]) -> Iterator[list[str]]:
+    iterator = iter(names)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk
 
 
 class Engine:
     """Desired specs, the ledger of what was made, and the door to the kernel."""
 
-    def __init__(self, door: Door, ledger: Ledger, ring: KeyRing, *, now: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)) -> None:
+    def __init__(
+        self,
+        door: Door,
+        ledger: Ledger,
+        ring: KeyRing,
+        *,
+        now: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+    ) -> None:
         self.door = door
         self.ledger = ledger
         self.ring = ring
@@ -69,7 +97,7 @@ class Engine:
         peers: dict[_Endpoint, tuple[str, ...]] = {}
         for name, spec in specs.items():
             if spec.ipsec:
-                endpoint = (spec.netns, spec.remote, spec.local_port, spec.remote_port)
+                endpoint = (spec.netns, spec.remote.hex(), spec.local_port, spec.remote_port)
                 peers[endpoint] = (*peers.get(endpoint, ()), name)
         self._peers = peers
 
@@ -77,28 +105,57 @@ class Engine:
         """Every tunnel that is desired or of which something may exist: those to remove first, as they may hold ids."""
         return [n for n in self.ledger.names() if n not in self.specs] + list(self.specs)
 
-    def plan(self, names: Iterable[str], *, adopt: bool = False, dump: bool = True) -> Iterator[tuple[Plan, dict[str, str]]]:
+    def plan(self, names: Iterable[str], *, adopt: bool = False) -> Iterator[tuple[Plan, dict[str, str]]]:
         """What a pass would do, chunk by chunk: (plan, problems by tunnel). Changes nothing."""
         self.door.forget_devices()
-        for chunk in self._chunks(names, dump=dump):
-            planned = self._plan(chunk, adopt=adopt, dump=dump, note=False)
+        for chunk in _chunks(names):
+            planned = self._plan(chunk, adopt=adopt, note=False)
             yield planned.plan, planned.problems
 
-    def reconcile(self, names: Iterable[str], *, adopt: bool = False, dump: bool = False) -> Iterator[list[Result]]:
-        """Make the kernel agree, chunk by chunk. `dump` reads whole tables: cheaper for many tunnels."""
+    def reconcile(self, names: Iterable[str], *, adopt: bool = False) -> Iterator[list[Result]]:
+        """Make the kernel agree, chunk by chunk."""
         self.door.forget_devices()
-        for chunk in self._chunks(names, dump=dump):
-            yield self._carry_out(self._plan(chunk, adopt=adopt, dump=dump))
+        for chunk in _chunks(names):
+            results = self._carry_out(self._plan(chunk, adopt=adopt, careless=not adopt))
+            if met := [r.name for r in results if r.met_foreign]:
+                results = [r for r in results if not r.met_foreign]
+                results += self._carry_out(self._plan(met, adopt=adopt))
+            yield results
 
-    @staticmethod
-    def _chunks(names: Iterable[str], *, dump: bool) -> Iterator[list[str]]:
-        iterator = iter(names)
-        while chunk := list(islice(iterator, CHUNK)):
-            yield chunk
+    def namespaces(self) -> set[str]:
+        """The namespaces in which tunnels or their devices are."""
+        found = set()
+        for spec in self.specs.values():
+            found.add(spec.netns)
+            found.update(s.interface.netns for s in spec.sessions if s.interface.netns is not None)
+        return found
+
+    def owned_namespaces(self) -> set[str]:
+        """The namespaces in which something of ours may exist."""
+        return {str(key[1]) for name in self.ledger.names() for key in self.ledger.owned(name)}
+
+    def mend_tables(self) -> list[str]:
+        """Put back damaged nftables rules; the namespaces where that was needed."""
+        return [name for name in sorted(self.namespaces()) if self.door.mend_table(name)]
+
+    def drop_tables(self, namespaces: Iterable[str]) -> None:
+        """Remove our nftables tables where nothing is left in them."""
+        for name in namespaces:
+            self.door.drop_table(name)
+
+    def inspect(self, name: str) -> "Inspection":
+        """Everything about one tunnel: what it should be, what it is, what it counts."""
+        self.door.forget_devices()
+        unit = self._compile(name)
+        owned = self._owned(name, unit)
+        actual = self.door.read({*unit.keys(), *owned})
+        unit = self._roll_over(unit, owned, actual, note=False)
+        counters = self.door.counters(o for o in unit.objects if o.key in actual)
+        return Inspection(unit, actual, counters)
 
     # -- planning --------------------------------------------------------------------------------------------------
 
-    def _plan(self, names: Sequence[str], *, adopt: bool, dump: bool, note: bool = True) -> _Chunk:
+    def _plan(self, names: Sequence[str], *, adopt: bool, note: bool = True, careless: bool = False) -> _Chunk:
         units: dict[str, Unit] = {}
         problems: dict[str, str] = {}
         for name in names:
@@ -107,15 +164,19 @@ class Engine:
             except (KeyFileError, ValueError) as error:
                 problems[name] = str(error)
         owned = {name: self._owned(name, unit) for name, unit in units.items()}
+        # Of what was never begun nothing needs to be read: whatever stands in its place makes its creation fail.
+        fresh = {name for name in units if careless and not owned[name]}
         keys: set[Key] = set()
         for name, unit in units.items():
-            keys.update(owned[name])
-            keys.update(unit.keys())
-        actual = self.door.snapshot(keys) if dump else self.door.read(keys)
+            if name not in fresh:
+                keys.update(owned[name], unit.keys())
+        actual = self.door.read(keys)
         for name, unit in units.items():
+            if self.ledger.tentative(name):
+                owned[name] = _proved(unit, owned[name], actual)
             units[name] = self._roll_over(unit, owned[name], actual, note=note)
         planned = plan(units.values(), actual, owned, adopt=adopt, retained=self._retained)
-        return _Chunk(units, owned, problems, planned)
+        return _Chunk(units, owned, problems, planned, fresh)
 
     def _compile(self, name: str) -> Unit:
         spec = self.specs.get(name)
@@ -124,7 +185,7 @@ class Engine:
     def _owned(self, name: str, unit: Unit) -> frozenset[Key]:
         """What was made for a tunnel, and what was made for another and protects this one too."""
         owned = self.ledger.owned(name)
-        for key in unit.keys():
+        for key in (o.key for o in unit.objects):
             for other in self._sharing(name, key):
                 if key in self.ledger.owned(other):
                     owned |= {key}
@@ -141,9 +202,7 @@ class Engine:
 
     # -- changing keys ---------------------------------------------------------------------------------------------
 
-    def _roll_over(
-        self, unit: Unit, owned: frozenset[Key], actual: Mapping[Key, KernelObject], *, note: bool
-    ) -> Unit:
+    def _roll_over(self, unit: Unit, owned: frozenset[Key], actual: Mapping[Key, KernelObject], *, note: bool) -> Unit:
         """Keep old SAs beside new ones while the peer changes its key too.
 
         For the first `overlap` seconds after a change both keys are accepted and the old one sends; then the new one
@@ -186,32 +245,59 @@ class Engine:
             result.problem = result.problem or str(conflict)
         clear = [name for name in chunk.units if not results[name].conflict]
         wanted = {name: frozenset(chunk.units[name].keys()) for name in clear}
-        self.ledger.record({name: chunk.owned[name] | wanted[name] for name in clear})
+        self.ledger.record({n: chunk.owned[n] | wanted[n] for n in clear if n not in chunk.fresh})
+        self.ledger.record({n: wanted[n] for n in clear if n in chunk.fresh}, tentative=True)
         outcome = self.door.execute(chunk.plan.operations)
         for op in outcome.done:
             results[op.unit].done.append(op)
         for name, (op, error) in outcome.failed.items():
             results[name].failed = op
             results[name].problem = _explain(op, error)
+            if name in chunk.fresh and isinstance(error, KernelError) and error.code == errno.EEXIST:
+                self._undo(results[name])
         settled = [name for name in clear if name not in outcome.failed]
         self.ledger.record({name: wanted[name] for name in settled})
         for name in settled:
             results[name].gone = not chunk.units[name].objects
         return list(results.values())
 
+    def _undo(self, result: Result) -> None:
+        """Take back the beginnings of a tunnel that met somebody else's object, to look at it with open eyes."""
+        made = {op.target.key: op.target for op in result.done}
+        undo = plan([Unit(result.name)], made, {result.name: made.keys()}, retained=self._retained)
+        outcome = self.door.execute(undo.operations)
+        left = set(made) if outcome.failed else set()
+        self.ledger.record({result.name: left})
+        result.done.clear()
+        result.met_foreign = True
+
+
+def _proved(unit: Unit, owned: frozenset[Key], actual: Mapping[Key, KernelObject]) -> frozenset[Key]:
+    """What of a tunnel is certainly ours, when a crash left open whether its creation began.
+
+    An SA, policy, tunnel or session that is just as we would have made it is ours; what differs is not.
+    """
+    wanted = {o.key: o for o in unit.objects}
+    foreign = {
+        key
+        for key in owned
+        if key[0] in ("tunnel", "session", "sa", "policy")
+        and key in actual
+        and not (key in wanted and satisfied(wanted[key], actual[key]))
+    }
+    return owned - foreign
+
 
 def _shared_endpoint(key: Key) -> _Endpoint | None:
     """The endpoint of a guard or of a block policy: of what tunnels to the same peer have in common."""
     if key[0] == "guard":
-        return key[1:]  # type: ignore[return-value]
-    if key[0] != "policy":
-        return None
-    _, ns, direction, selector, _ = key
-    assert isinstance(selector, Selector)
-    if direction == Direction.OUT and selector.source_length == 0:
-        return str(ns), selector.destination, selector.source_port, selector.destination_port
-    if direction == Direction.IN and selector.destination_length == 0:
-        return str(ns), selector.source, selector.destination_port, selector.source_port
+        return key[1:]
+    if key[0] == "policy":
+        _, ns, direction, source, slen, destination, dlen, _, sport, dport, *_ = key
+        if direction == Direction.OUT and slen == 0:
+            return (ns, destination, sport, dport)
+        if direction == Direction.IN and dlen == 0:
+            return (ns, source, dport, sport)
     return None
 
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
-from kl2tp.model.objects import Direction, Key, Selector
+from kl2tp.model.objects import Key
 
 _HEADER = {"kl2tp-ledger": 1}
 _SPARE_LINES = 2000
@@ -22,41 +22,14 @@ class LedgerError(Exception):
     """The ledger cannot be read or written: without it kl2tp would not know its own."""
 
 
-def _encode(value: object) -> object:
-    if isinstance(value, bytes):
-        return {"b": value.hex()}
-    if isinstance(value, Selector):
-        s = value
-        ends = [s.source.hex(), s.source_length, s.destination.hex(), s.destination_length]
-        return {"s": [*ends, s.protocol, s.source_port, s.destination_port]}
-    if isinstance(value, Direction):
-        return {"d": int(value)}
-    if isinstance(value, tuple):
-        return {"t": [_encode(v) for v in value]}
-    return value
-
-
-def _decode(value: object) -> object:
-    if not isinstance(value, dict):
-        return value
-    kind, body = next(iter(value.items()))
-    if kind == "b":
-        return bytes.fromhex(body)
-    if kind == "s":
-        return Selector(bytes.fromhex(body[0]), body[1], bytes.fromhex(body[2]), *body[3:])
-    if kind == "d":
-        return Direction(body)
-    return tuple(_decode(v) for v in body)
-
-
 def encode_keys(keys: Iterable[Key]) -> str:
-    """Keys as JSON."""
-    return json.dumps([[_encode(part) for part in key] for key in keys], separators=(",", ":"))
+    """Keys as JSON, in an order that depends on nothing else."""
+    return json.dumps(sorted(keys, key=repr), separators=(",", ":"))
 
 
 def decode_keys(text: str) -> frozenset[Key]:
-    """The inverse of `encode_keys`. Raises ValueError, TypeError, KeyError on anything else."""
-    return frozenset(tuple(_decode(part) for part in key) for key in json.loads(text))
+    """The inverse of `encode_keys`. Raises ValueError, TypeError on anything else."""
+    return frozenset(map(tuple, json.loads(text)))
 
 
 class Ledger:
@@ -69,6 +42,7 @@ class Ledger:
         self._units: dict[str, str] = {}
         self._namespaces: dict[str, int] = {}
         self._rollovers: dict[str, float] = {}
+        self._tentative: set[str] = set()
         self._lines = 0
         self._load()
         self._file = self._open()
@@ -86,19 +60,33 @@ class Ledger:
         text = self._units.get(unit)
         return decode_keys(text) if text else frozenset()
 
-    def record(self, units: Mapping[str, Collection[Key]]) -> None:
-        """Write down what is owned from now on, in one write; a unit without keys is forgotten. Raises LedgerError."""
+    def tentative(self, unit: str) -> bool:
+        """Whether a crash left open if anything of the unit was made."""
+        return unit in self._tentative
+
+    def record(self, units: Mapping[str, Collection[Key]], *, tentative: bool = False) -> None:
+        """Write down what is owned from now on, in one write; a unit without keys is forgotten. Raises LedgerError.
+
+        `tentative`: this is about to be made where nobody looked whether somebody else's is there.
+        """
         lines: list[str] = []
         for name, keys in units.items():
+            settled = name in self._tentative and not tentative
+            self._tentative.discard(name)
+            if tentative:
+                self._tentative.add(name)
             if not keys:
                 if self._units.pop(name, None) is not None:
                     lines.append(json.dumps({"u": name, "k": []}))
                 continue
-            text = encode_keys(sorted(keys, key=repr))
+            text = encode_keys(keys)
             if self._units.get(name) != text:
                 self._note_namespaces(keys, lines)
                 self._units[name] = text
-                lines.append(f'{{"u":{json.dumps(name)},"k":{text}}}')
+                mark = ',"t":1' if tentative else ""
+                lines.append(f'{{"u":{json.dumps(name)},"k":{text}{mark}}}')
+            elif settled:
+                lines.append(json.dumps({"s": name}))
         self._append(lines)
 
     def _note_namespaces(self, keys: Iterable[Key], lines: list[str]) -> None:
@@ -146,7 +134,12 @@ class Ledger:
     def _read_line(self, line: str) -> None:
         try:
             entry = json.loads(line)
-            if "u" in entry:
+            if "s" in entry:
+                self._tentative.discard(entry["s"])
+            elif "u" in entry:
+                self._tentative.discard(entry["u"])
+                if entry.get("t"):
+                    self._tentative.add(entry["u"])
                 if entry["k"]:
                     self._units[entry["u"]] = json.dumps(entry["k"], separators=(",", ":"))
                     decode_keys(self._units[entry["u"]])
@@ -177,7 +170,7 @@ class Ledger:
             left = {key for key in keys if str(key[1]) not in stale}
             if len(left) < len(keys):
                 if left:
-                    self._units[unit] = encode_keys(sorted(left, key=repr))
+                    self._units[unit] = encode_keys(left)
                 else:
                     del self._units[unit]
 
@@ -211,7 +204,11 @@ class Ledger:
         """Put a file with only the valid lines in the place of the grown one, atomically."""
         lines = [json.dumps(_HEADER)]
         lines += [json.dumps({"n": name, "i": inode}) for name, inode in self._namespaces.items()]
-        lines += [f'{{"u":{json.dumps(name)},"k":{text}}}' for name, text in self._units.items()]
+        lines += [
+            f'{{"u":{json.dumps(name)},"k":{text}{mark}}}'
+            for name, text in self._units.items()
+            for mark in (',"t":1' if name in self._tentative else "",)
+        ]
         lines += [json.dumps({"r": unit, "t": began}) for unit, began in self._rollovers.items()]
         temporary = self._path.with_suffix(".new")
         try:

@@ -1,0 +1,183 @@
+"""The service without a daemon: what `kl2tp apply` and its like do when none runs. Blocking."""
+
+import difflib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kl2tp.config import ConfigError, load
+from kl2tp.daemon.errors import ServiceError, configuration_error
+from kl2tp.daemon.lock import Lock
+from kl2tp.daemon.report import Json, applied, planned, shown, tunnel
+from kl2tp.ipsec.keys import KeyFileError, KeyRing
+from kl2tp.kernel import netns
+from kl2tp.kernel.door import Door
+from kl2tp.kernel.netlink import KernelError
+from kl2tp.model.spec import Desired, TunnelSpec
+from kl2tp.reconcile.engine import Engine, Result
+from kl2tp.reconcile.ledger import Ledger, LedgerError
+
+Progress = Callable[[Json], None]
+LEDGER = "ledger"
+
+
+def read_config(path: Path) -> Desired:
+    """The configuration. Raises ServiceError with every problem."""
+    try:
+        return load(path)
+    except ConfigError as error:
+        raise configuration_error(path, error.problems) from None
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Errors that concern the whole, in words."""
+    try:
+        yield
+    except LedgerError as error:
+        raise ServiceError(
+            str(error), "repair or remove the file; kl2tp apply --adopt takes over what was made"
+        ) from None
+    except KernelError as error:
+        hint = "run kl2tp as root" if error.code == 1 else "see: kl2tp doctor"
+        raise ServiceError(f"the kernel refuses: {error}", hint) from None
+    except OSError as error:
+        raise ServiceError(f"the kernel refuses: {error.strerror}", "see: kl2tp doctor") from None
+
+
+class Direct:
+    """The service's methods, each opening what it needs and closing it again."""
+
+    def __init__(self, config_path: Path, run_dir: Path) -> None:
+        self._config_path = config_path
+        self._run_dir = run_dir
+
+    @contextmanager
+    def _engine(self, desired: Desired | None) -> Iterator[Engine]:
+        with _explained():
+            lock = Lock(self._run_dir)
+            door = Door()
+            ledger = None
+            try:
+                ledger = Ledger(self._run_dir / LEDGER, netns.identity)
+                engine = Engine(door, ledger, KeyRing())
+                engine.set_specs({t.name: t for t in desired.tunnels} if desired else {})
+                yield engine
+            finally:
+                if ledger:
+                    ledger.close()
+                door.close()
+                lock.release()
+
+    def plan(self, adopt: bool = False, progress: Progress | None = None) -> Json:
+        """What apply would do. Changes nothing."""
+        with self._engine(read_config(self._config_path)) as engine:
+            return planned(engine.plan(engine.names(), adopt=adopt))
+
+    def apply(self, adopt: bool = False, wait: bool = True, progress: Progress | None = None) -> Json:
+        """Make the kernel agree with the configuration; with `wait`, see key changes through to their end."""
+        began = time.monotonic()
+        with self._engine(read_config(self._config_path)) as engine:
+            engine.mend_tables()
+            namespaces = engine.namespaces() | engine.owned_namespaces()
+            results = _run(engine, engine.names(), adopt, progress)
+            while wait and engine.deadlines:
+                _wait_for_keys(engine, progress)
+                due = [n for n, at in engine.deadlines.items() if at <= _boot_time()]
+                results += _run(engine, due, adopt, None)
+            engine.drop_tables(namespaces)
+            now = _boot_time()
+            waiting = {name: at - now for name, at in engine.deadlines.items()}
+            return applied(_merged(results), seconds=time.monotonic() - began, sent=engine.door.sent(), waiting=waiting)
+
+    def down(self, progress: Progress | None = None) -> Json:
+        """Take away all that kl2tp made."""
+        began = time.monotonic()
+        with self._engine(None) as engine:
+            namespaces = engine.owned_namespaces()
+            results = _run(engine, engine.names(), False, progress)
+            engine.drop_tables(namespaces)
+            return applied(results, seconds=time.monotonic() - began, sent=engine.door.sent(), waiting={})
+
+    def status(self, progress: Progress | None = None) -> Json:
+        """The state of every tunnel, compared with the kernel now."""
+        desired = read_config(self._config_path)
+        with self._engine(desired) as engine:
+            plan = planned(engine.plan(engine.names()))
+        different = {op["unit"] for op in plan["operations"]}
+        problems = plan["problems"] | {c["unit"]: c["text"] for c in plan["conflicts"]}
+        tunnels = []
+        for spec in desired.tunnels:
+            state = "failed" if spec.name in problems else "pending" if spec.name in different else "up"
+            note = problems.get(
+                spec.name, "differs from the configuration; run: kl2tp apply" if state == "pending" else ""
+            )
+            tunnels.append(tunnel(spec, state=state, problem=note))
+        counts = {state: sum(t["state"] == state for t in tunnels) for state in ("up", "failed", "pending")}
+        return {"daemon": None, "counts": {"tunnels": len(tunnels), **counts}, "drift": None, "tunnels": tunnels}
+
+    def show(self, name: str, progress: Progress | None = None) -> Json:
+        """Everything about one tunnel."""
+        desired = read_config(self._config_path)
+        spec = next((t for t in desired.tunnels if t.name == name), None)
+        if spec is None:
+            raise no_such_tunnel(name, [t.name for t in desired.tunnels])
+        with self._engine(desired) as engine:
+            return inspect(engine, spec)
+
+
+def no_such_tunnel(name: str, names: list[str]) -> ServiceError:
+    """The error for a name that is none, with the nearest that is."""
+    near = difflib.get_close_matches(name, names, 1)
+    return ServiceError(
+        f"there is no tunnel {name!r}", f"did you mean {near[0]}?" if near else "list them with: kl2tp status"
+    )
+
+
+def inspect(engine: Engine, spec: TunnelSpec, **state: object) -> Json:
+    """`show` for one tunnel, with its state judged by what is there unless given."""
+    try:
+        found = engine.inspect(spec.name)
+    except (KeyFileError, ValueError) as error:
+        raise ServiceError(f"{spec.name}: {error}") from None
+    result = shown(spec, found, **state)
+    if "state" not in result:
+        fine = all(o["present"] and not o["differences"] for o in result["objects"])
+        result["state"] = "up" if fine else "pending"
+        result["problem"] = "" if fine else "differs from the configuration; run: kl2tp apply"
+    return result
+
+
+def _boot_time() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _run(engine: Engine, names: list[str], adopt: bool, progress: Progress | None) -> list[Result]:
+    results: list[Result] = []
+    for part in engine.reconcile(names, adopt=adopt):
+        results += part
+        if progress:
+            progress({"done": len(results), "total": len(names), "text": "tunnels"})
+    return results
+
+
+def _wait_for_keys(engine: Engine, progress: Progress | None) -> None:
+    """Sleep until the next step of a key change."""
+    wait = max(0.01, min(engine.deadlines.values()) - _boot_time())
+    if progress:
+        count = len(engine.deadlines)
+        progress({"done": 0, "total": count, "text": f"changing keys, both are accepted for {wait:.0f} s more"})
+    time.sleep(wait)
+
+
+def _merged(results: list[Result]) -> list[Result]:
+    """One result for each tunnel, of several passes."""
+    merged: dict[str, Result] = {}
+    for result in results:
+        if first := merged.get(result.name):
+            first.done += result.done
+            first.problem = result.problem
+        else:
+            merged[result.name] = result
+    return list(merged.values())

@@ -1,0 +1,116 @@
+"""The daemon's life: start, signals, stop. Stopping leaves every tunnel as it is: the kernel carries them."""
+
+import argparse
+import asyncio
+import gc
+import logging
+import resource
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from kl2tp.daemon import journal, notify
+from kl2tp.daemon.control import ControlServer
+from kl2tp.daemon.direct import LEDGER
+from kl2tp.daemon.errors import ServiceError
+from kl2tp.daemon.lock import Lock
+from kl2tp.daemon.service import Service
+from kl2tp.daemon.stalls import StallMeter
+from kl2tp.ipsec.keys import KeyRing
+from kl2tp.kernel import netns
+from kl2tp.kernel.door import Door
+from kl2tp.reconcile.engine import Engine
+from kl2tp.reconcile.ledger import Ledger, LedgerError
+
+_log = logging.getLogger("kl2tp")
+SOCKET = "control"
+
+
+def run(args: argparse.Namespace) -> int:
+    """`kl2tp daemon`. Returns the exit status."""
+    journal.configure(getattr(args, "log_level", None) or "info")
+    _raise_fd_limit()
+    stalls = StallMeter()
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(stalls)) as runner:
+        try:
+            return runner.run(_daemon(Path(args.config), Path(args.run_dir), stalls))
+        except ServiceError as error:
+            for problem in error.problems:
+                print(f"{problem['where']}: {problem['message']}", file=sys.stderr)
+            print(f"kl2tp: error: {error.message}", file=sys.stderr)
+            if error.hint:
+                print(f"hint: {error.hint}", file=sys.stderr)
+            return 1
+        except LedgerError as error:
+            print(f"kl2tp: error: {error}", file=sys.stderr)
+            return 1
+
+
+def _raise_fd_limit() -> None:
+    """As many descriptors as we may have: a namespace needs a handful."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _daemon(config: Path, run_dir: Path, stalls: StallMeter) -> int:
+    lock = Lock(run_dir)
+    executor = ThreadPoolExecutor(1, thread_name_prefix="kernel")
+    door = Door()
+    try:
+        engine = Engine(door, Ledger(run_dir / LEDGER, netns.identity), KeyRing())
+        service = Service(config, engine, executor, stalls)
+        await service.start()
+        gc.collect()
+        gc.freeze()
+        stalls.reset()
+        await _serve(service, run_dir)
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+        door.close()
+        lock.release()
+    return 0
+
+
+async def _serve(service: Service, run_dir: Path) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def hangup() -> None:
+        task = loop.create_task(_reload(service))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, hangup)
+    server = ControlServer(service, run_dir / SOCKET)
+    await server.start()
+    worker = loop.create_task(service.loop.run())
+    watchdog = loop.create_task(notify.watchdog())
+    notify.ready()
+    _log.info("ready")
+    stopping = loop.create_task(stop.wait())
+    await asyncio.wait({worker, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    notify.stopping()
+    await server.stop()
+    for task in (worker, watchdog, stopping, *reloads):
+        task.cancel()
+    results = await asyncio.gather(worker, watchdog, *reloads, return_exceptions=True)
+    if isinstance(results[0], Exception):
+        raise results[0]
+    _log.info("stopped; the tunnels stay")
+
+
+async def _reload(service: Service) -> None:
+    """SIGHUP."""
+    notify.reloading()
+    try:
+        await service.reload(lambda event: None)
+    except ServiceError as error:
+        for problem in error.problems:
+            _log.error("%s: %s", problem["where"], problem["message"])
+        _log.error("%s: nothing changed", error.message)
+    finally:
+        notify.ready()

@@ -1,0 +1,187 @@
+"""The daemon's service: what the control socket offers, on top of the loop."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from kl2tp import __version__
+from kl2tp.daemon import loader
+from kl2tp.daemon.direct import Progress, inspect, no_such_tunnel
+from kl2tp.daemon.report import Json, applied, moment, planned, tunnel
+from kl2tp.daemon.stalls import StallMeter
+from kl2tp.model.spec import DaemonSpec, TunnelSpec
+from kl2tp.reconcile.engine import Engine, Result
+from kl2tp.reconcile.loop import Loop
+
+_T = TypeVar("_T")
+_log = logging.getLogger("kl2tp")
+
+
+class Service:
+    """Methods of the control socket; all run in the event loop and block nothing."""
+
+    def __init__(self, config_path: Path, engine: Engine, executor: ThreadPoolExecutor, stalls: StallMeter) -> None:
+        self._config_path = config_path
+        self._engine = engine
+        self._executor = executor
+        self._stalls = stalls
+        self._since = time.time()
+        self._suspended = False
+        self._specs: dict[str, TunnelSpec] = {}
+        self._changing = asyncio.Lock()
+        self.settings = DaemonSpec()
+        self.loop = Loop(engine, executor, resync_s=self.settings.resync_interval)
+
+    async def start(self) -> None:
+        """Read the configuration and begin. Raises ServiceError."""
+        async with self._changing:
+            await self._load()
+            self.loop.sweep()
+
+    # -- methods of the control socket -----------------------------------------------------------------------------
+
+    async def plan(self, progress: Progress, *, adopt: bool = False) -> Json:
+        """What the kernel lacks at this moment, by the configuration that is in force."""
+        engine = self._engine
+        return await self._in_thread(lambda: planned(engine.plan(engine.names(), adopt=adopt)))
+
+    async def apply(self, progress: Progress, *, adopt: bool = False, wait: bool = True) -> Json:
+        """Read the configuration again, look at every tunnel, and say what was done."""
+        began, sent = time.monotonic(), self._engine.door.sent()
+        async with self._changing:
+            self._suspended = False
+            await self._load()
+            if adopt:
+                await self._adopt()
+            results = await self._settle(self._engine.names(), progress)
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        waiting = {name: at - now for name, at in self._engine.deadlines.items()}
+        return applied(results, seconds=time.monotonic() - began, sent=self._engine.door.sent() - sent, waiting=waiting)
+
+    async def reload(self, progress: Progress) -> Json:
+        """Read the configuration again and apply what is different in it. A broken file changes nothing."""
+        async with self._changing:
+            self._suspended = False
+            counts = await self._load()
+        _log.info("configuration reloaded: %s", ", ".join(f"{n} {what}" for what, n in counts.items()))
+        return counts
+
+    async def down(self, progress: Progress) -> Json:
+        """Take everything away, and keep it away until the next apply or reload."""
+        began, sent = time.monotonic(), self._engine.door.sent()
+        async with self._changing:
+            self._suspended = True
+            namespaces = await self._in_thread(self._engine.owned_namespaces)
+            names = await self._in_thread(self._engine.names)
+            await self._take({})
+            results = await self._settle(names, progress)
+            await self._in_thread(lambda: self._engine.drop_tables(namespaces))
+        return applied(results, seconds=time.monotonic() - began, sent=self._engine.door.sent() - sent, waiting={})
+
+    async def status(self, progress: Progress) -> Json:
+        """The state of the daemon and of every tunnel."""
+        now = asyncio.get_running_loop().time()
+        tunnels = []
+        counts = {"tunnels": len(self._specs), "up": 0, "failed": 0, "pending": 0, "rekeying": 0}
+        for number, (name, spec) in enumerate(self._specs.items(), 1):
+            entry = self._state(spec, now)
+            counts[entry["state"]] = counts.get(entry["state"], 0) + 1
+            counts["rekeying"] += name in self._engine.deadlines
+            tunnels.append(entry)
+            if number % 500 == 0:
+                await asyncio.sleep(0)
+        drift = self.loop.drift
+        return {
+            "daemon": {
+                "pid": os.getpid(),
+                "version": __version__,
+                "since": moment(self._since),
+                "config": str(self._config_path),
+                "uptime_s": round(time.time() - self._since),
+                "resync_in_s": round(self.loop.resync_in_s),
+                "longest_stall_ms": round(self._stalls.longest_s * 1000, 1),
+                "suspended": self._suspended,
+            },
+            "counts": counts,
+            "drift": {"seen": drift.seen, "repaired": drift.repaired, "slowest_s": round(drift.slowest_s, 3)},
+            "tunnels": tunnels,
+        }
+
+    async def show(self, progress: Progress, *, name: str) -> Json:
+        """Everything about one tunnel."""
+        spec = self._specs.get(name)
+        if spec is None:
+            raise no_such_tunnel(name, list(self._specs))
+        state = self._state(spec, asyncio.get_running_loop().time())
+        for known in tunnel(spec):
+            state.pop(known)
+        return await self._in_thread(lambda: inspect(self._engine, spec, **state))
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _state(self, spec: TunnelSpec, now: float) -> Json:
+        state = self.loop.states.get(spec.name)
+        if state is None:
+            return tunnel(spec, state="pending", problem="")
+        retry = None if state.retry_at is None else round(max(0.0, state.retry_at - now), 1)
+        return tunnel(
+            spec,
+            state=state.state,
+            problem=state.problem,
+            since=moment(state.since),
+            tries=state.tries,
+            next_retry_s=retry,
+        )
+
+    async def _load(self) -> dict[str, int]:
+        desired = await loader.read(self._config_path)
+        changed_files = await self._in_thread(self._engine.ring.refresh)
+        self.settings = desired.daemon
+        self.loop.resync_s = desired.daemon.resync_interval
+        logging.getLogger("kl2tp").setLevel(desired.daemon.log_level.upper())
+        return await self._take({t.name: t for t in desired.tunnels}, changed_files)
+
+    async def _take(self, specs: dict[str, TunnelSpec], changed_files: frozenset[str] = frozenset()) -> dict[str, int]:
+        old = self._specs
+        removed = [name for name in old if name not in specs]
+        added = [name for name in specs if name not in old]
+        changed = []
+        for number, (name, spec) in enumerate(specs.items(), 1):
+            if name in old and (spec != old[name] or _key_files(spec) & changed_files):
+                changed.append(name)
+            if number % 500 == 0:
+                await asyncio.sleep(0)
+        self._specs = specs
+        await self.loop.set_specs(specs, [*removed, *changed, *added])
+        return {
+            "added": len(added),
+            "changed": len(changed),
+            "removed": len(removed),
+            "unchanged": len(specs) - len(added) - len(changed),
+        }
+
+    async def _settle(self, names: list[str], progress: Progress) -> list[Result]:
+        return await self.loop.settled(
+            names, lambda done, total: progress({"done": done, "total": total, "text": "tunnels"})
+        )
+
+    async def _adopt(self) -> None:
+        """Take over what stands in the place of desired objects."""
+        engine = self._engine
+        await self._in_thread(lambda: [r for rs in engine.reconcile(engine.names(), adopt=True) for r in rs])
+
+    async def _in_thread(self, call: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+
+def _key_files(spec: TunnelSpec) -> set[str]:
+    return {spec.secret_file} | ({spec.ipsec.key_file} if spec.ipsec else set())
+
+
+METHODS = ("plan", "apply", "reload", "down", "status", "show")
+"""What the control socket may call."""

@@ -1,0 +1,110 @@
+"""What a configuration needs and this machine lacks, named before anything is touched."""
+
+import errno
+from collections.abc import Callable, Collection, Iterable, Iterator
+
+from kl2tp.kernel import ethtool, netns, nft, xfrm
+from kl2tp.kernel.features import attempt, lacking, needed
+from kl2tp.kernel.finding import Finding, fail, warn
+from kl2tp.kernel.netlink import KernelError
+from kl2tp.kernel.scratch import Scratch, scratch
+from kl2tp.model.spec import Desired, TunnelSpec
+
+__all__ = ["CAP_NET_ADMIN", "CAP_SYS_ADMIN", "Finding", "capable", "missing", "some"]
+
+CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
+
+
+def capable(number: int) -> bool:
+    """Whether this thread has a capability, in its own user namespace."""
+    with open("/proc/thread-self/status", encoding="ascii") as status:
+        effective = next(line for line in status if line.startswith("CapEff:"))
+    return bool(int(effective.split()[1], 16) >> number & 1)
+
+
+def missing(desired: Desired) -> list[Finding]:
+    """What the configuration needs and this machine lacks. Failures stop everything, warnings single tunnels.
+
+    Some milliseconds: only what is needed is tried. Without CAP_SYS_ADMIN there is no namespace for trials,
+    and only what can be asked without one is found out.
+    """
+    if not capable(CAP_NET_ADMIN):
+        return [fail("no capability CAP_NET_ADMIN", "the kernel lets nobody else make tunnels", "sudo kl2tp apply")]
+    keys = needed(desired)
+    findings = [] if not keys else _lacking_features(keys)
+    return [*findings, *_namespaces(desired.tunnels), *offload(desired.tunnels)]
+
+
+def _lacking_features(keys: set[str]) -> list[Finding]:
+    try:
+        with scratch() as space:
+            found = attempt(space, keys)
+    except KernelError as error:
+        if error.code != errno.EPERM:
+            raise
+        found = _without_trial(keys)
+    return [lacking(key, error, why="the configuration needs it") for key, error in found.items() if error]
+
+
+def _without_trial(keys: set[str]) -> dict[str, KernelError | None]:
+    """What the kernel tells without a trial."""
+    space = Scratch()  # not in a namespace of its own: only questions are asked
+    found: dict[str, KernelError | None] = {}
+    try:
+        for key, question in _QUESTIONS.items():
+            if key in keys:
+                try:
+                    question(space)
+                except KernelError as error:
+                    found[key] = error
+    finally:
+        space.close()
+    return found
+
+
+_QUESTIONS: dict[str, Callable[[Scratch], object]] = {
+    "l2tp": lambda s: s.family(),
+    "xfrm": lambda s: s.netlink(xfrm.NETLINK_XFRM),
+    "nftables": lambda s: s.netlink(nft.NETLINK_NETFILTER),
+}
+
+
+def _namespaces(tunnels: Iterable[TunnelSpec]) -> Iterator[Finding]:
+    users: dict[str, list[str]] = {}
+    for tunnel in tunnels:
+        for name in {tunnel.netns, *(s.interface.netns or "" for s in tunnel.sessions)} - {""}:
+            users.setdefault(name, []).append(tunnel.name)
+    if users and not capable(CAP_SYS_ADMIN):
+        why = f"{some(users)} are network namespaces of the configuration: entering them needs it"
+        yield fail("no capability CAP_SYS_ADMIN", why, "sudo kl2tp apply")
+    for name, names in users.items():
+        try:
+            netns.identity(name)
+        except netns.NoNamespace:
+            yield warn(f"there is no network namespace {name}", f"needed by {some(names)}", f"ip netns add {name}")
+
+
+def some(names: Collection[str], most: int = 3) -> str:
+    """A few names, and how many more there are."""
+    first = ", ".join(list(names)[:most])
+    return first if len(names) <= most else f"{first} and {len(names) - most} more"
+
+
+def offload(tunnels: Iterable[TunnelSpec]) -> Iterator[Finding]:
+    """Devices that shall do ESP and cannot. Without this the kernel would silently do it in software."""
+    users: dict[tuple[str, str], list[str]] = {}
+    for tunnel in tunnels:
+        if tunnel.ipsec and tunnel.ipsec.offload_device:
+            users.setdefault((tunnel.netns, tunnel.ipsec.offload_device), []).append(tunnel.name)
+    for (space, device), names in users.items():
+        try:
+            able = ethtool.ESP_OFFLOAD in ethtool.device_features(space, device)
+        except netns.NoNamespace:
+            continue
+        except KernelError as error:
+            if error.code == errno.ENODEV:
+                yield warn(f"there is no device {device}", f"it shall do ESP for {some(names)}")
+            continue  # kernels before 5.6 don't tell
+        if not able:
+            why = f"offload is set for {some(names)}"
+            yield warn(f"device {device} cannot do ESP", why, f"ethtool -k {device} | grep esp; or remove offload")

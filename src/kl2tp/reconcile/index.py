@@ -1,0 +1,103 @@
+"""From a place in the kernel to the tunnel that owns it: what makes the work per event independent of their number."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeAlias
+
+from kl2tp.kernel.events import (
+    AddressHint,
+    DeviceHint,
+    EndpointHint,
+    Hint,
+    NamespaceHint,
+    RouteHint,
+    SaHint,
+    TunnelHint,
+)
+from kl2tp.model.spec import TunnelSpec
+from kl2tp.reconcile.compile import ALIAS_PREFIX
+
+_Place: TypeAlias = tuple[object, ...]
+
+
+def _places(spec: TunnelSpec) -> Iterator[_Place]:
+    """Every place by which an event can name the tunnel."""
+    yield (spec.id,)
+    if spec.ipsec:
+        yield ("reqid", spec.netns, spec.ipsec.reqid)
+        yield ("endpoint", spec.netns, spec.remote, spec.local_port, spec.remote_port)
+    if spec.route:
+        yield ("route", spec.netns, spec.route.table, spec.route.destination, spec.route.prefix_length)
+    for session in spec.sessions:
+        interface = session.interface
+        netns = spec.netns if interface.netns is None else interface.netns
+        yield ("device", netns, interface.name)
+        for address, plen in interface.addresses:
+            yield ("address", netns, address, plen)
+        for route in interface.routes:
+            yield ("route", netns, route.table, route.destination, route.prefix_length)
+
+
+class Index:
+    """Tunnels by place."""
+
+    def __init__(self) -> None:
+        self._names: dict[_Place, str | tuple[str, ...]] = {}
+        self._specs: Mapping[str, TunnelSpec] = {}
+
+    def change(self, specs: Mapping[str, TunnelSpec], touched: Iterable[str]) -> None:
+        """Take new specs, of which the tunnels `touched` were added, changed or removed."""
+        for name in touched:
+            if name in self._specs:
+                self._forget(name, self._specs[name])
+            if name in specs:
+                self._note(name, specs[name])
+        self._specs = specs
+
+    def _note(self, name: str, spec: TunnelSpec) -> None:
+        for place in _places(spec):
+            there = self._names.get(place)
+            if there is None:
+                self._names[place] = name
+            elif name not in _tuple(there):
+                self._names[place] = (*_tuple(there), name)
+
+    def _forget(self, name: str, spec: TunnelSpec) -> None:
+        for place in _places(spec):
+            left = tuple(n for n in _tuple(self._names.get(place, ())) if n != name)
+            if left:
+                self._names[place] = left if len(left) > 1 else left[0]
+            else:
+                self._names.pop(place, None)
+
+    def _at(self, *place: object) -> tuple[str, ...]:
+        return _tuple(self._names.get(place, ()))
+
+    def find(self, hint: Hint) -> tuple[str, ...]:
+        """The tunnels that a hint may be about; () for what is not ours."""
+        if isinstance(hint, DeviceHint):
+            names = self._at("device", hint.netns, hint.name)
+            if hint.alias.startswith(ALIAS_PREFIX):
+                renamed = hint.alias[len(ALIAS_PREFIX) :].partition("/")[0]
+                if renamed in self._specs and renamed not in names:
+                    names += (renamed,)
+            return names
+        if isinstance(hint, AddressHint):
+            return self._at("address", hint.netns, hint.address, hint.prefix_length)
+        if isinstance(hint, TunnelHint):
+            return self._at(hint.id)
+        if isinstance(hint, SaHint):
+            return self._at("reqid", hint.netns, hint.reqid)
+        if isinstance(hint, EndpointHint):
+            return self._at("endpoint", hint.netns, hint.remote, hint.local_port, hint.remote_port)
+        if isinstance(hint, RouteHint):
+            return self._at("route", hint.netns, hint.table, hint.destination, hint.prefix_length)
+        assert isinstance(hint, NamespaceHint)
+        return tuple(name for name, spec in self._specs.items() if hint.netns in _namespaces(spec))
+
+
+def _namespaces(spec: TunnelSpec) -> set[str]:
+    return {spec.netns} | {s.interface.netns for s in spec.sessions if s.interface.netns is not None}
+
+
+def _tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return names if isinstance(names, tuple) else (names,)

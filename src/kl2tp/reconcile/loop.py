@@ -1,0 +1,386 @@
+"""The control loop: events in, repairs out, for as long as the daemon runs.
+
+One worker takes tunnels that are due, a chunk at a time, and has the engine reconcile them in a thread. Due are, in
+this order: tunnels that an event pointed at, tunnels whose retry or key change has come, and the rest of a sweep over
+all of them (at start, when events were lost, and on a slow timer). A sweep never delays a repair by more than a chunk.
+"""
+
+import asyncio
+import heapq
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from kl2tp.kernel import netns
+from kl2tp.kernel.events import AddressHint, DeviceHint, Hint, Monitor, NamespaceHint
+from kl2tp.model.spec import TunnelSpec
+from kl2tp.reconcile.compile import expected_link
+from kl2tp.reconcile.engine import CHUNK, Engine, Result
+from kl2tp.reconcile.index import Index
+
+_T = TypeVar("_T")
+_log = logging.getLogger("kl2tp.loop")
+
+_FIRST_RETRY_S, _LAST_RETRY_S = 1.0, 60.0
+_HOUSEKEEPING_S = 1.0
+_KICK_S = 1.0
+"""Failed tunnels are tried again at once when an address or device appears, but not more often than this."""
+
+
+@dataclass(slots=True)
+class State:
+    """What the loop knows about one tunnel."""
+
+    state: str = "pending"
+    """`pending`, `up`, `failed` or `removing`."""
+    since: float = field(default_factory=time.time)
+    """Unix time."""
+    problem: str = ""
+    tries: int = 0
+    retry_at: float | None = None
+    """Event loop time."""
+
+    def enter(self, state: str, problem: str = "") -> bool:
+        """Change state; whether it is another one or has another reason."""
+        news = state != self.state or problem != self.problem
+        if state != self.state:
+            self.since = time.time()
+        self.state, self.problem = state, problem
+        return news
+
+
+@dataclass(slots=True)
+class Drift:
+    """What happened behind our back."""
+
+    seen: int = 0
+    """Tunnels found different from what they had been made."""
+    repaired: int = 0
+    slowest_s: float = 0.0
+    """Longest time from the event to the end of the repair."""
+
+
+@dataclass(slots=True)
+class _Waiter:
+    """Somebody who wants to know when these tunnels have been through the engine."""
+
+    left: set[str]
+    done: asyncio.Future[list[Result]]
+    results: list[Result]
+    progress: Callable[[int, int], None] | None
+    total: int
+
+
+class Loop:
+    """Keeps the kernel as desired. Lives in an event loop; the engine lives in `executor`, which has one thread."""
+
+    def __init__(self, engine: Engine, executor: ThreadPoolExecutor, *, resync_s: float) -> None:
+        self.engine = engine
+        self.states: dict[str, State] = {}
+        self.drift = Drift()
+        self.resync_s = resync_s
+        self._executor = executor
+        self._loop = asyncio.get_running_loop()
+        self._index = Index()
+        self._monitors: dict[str, Monitor] = {}
+        self._dirty: dict[str, float] = {}
+        """Tunnels that an event pointed at, with its time."""
+        self._asked: dict[str, None] = {}
+        """Tunnels to look at that are no suspects of drift: new, changed, removed, retried."""
+        self._sweep: list[str] = []
+        self._resync_at = self._loop.time() + resync_s
+        self._timers: list[tuple[float, str]] = []
+        self._flying: frozenset[str] = frozenset()
+        self._held: dict[tuple[str, str], DeviceHint] = {}
+        self._again: set[str] = set()
+        self._damaged: set[str] = set()
+        self._settling: set[str] = set()
+        """Tunnels that are being made or changed: what differs in them is no drift."""
+        self._failed: set[str] = set()
+        self._kicked_at = 0.0
+        self._waiters: list[_Waiter] = []
+        self._wake = asyncio.Event()
+
+    # -- for the daemon --------------------------------------------------------------------------------------------
+
+    async def set_specs(self, specs: Mapping[str, TunnelSpec], touched: Iterable[str]) -> None:
+        """Take new specs; `touched` were added, changed or removed, and are looked at next."""
+        names = list(touched)
+        await self._in_thread(lambda: self.engine.set_specs(specs))
+        for start in range(0, len(names), CHUNK):
+            self._index.change(specs, names[start : start + CHUNK])
+            await asyncio.sleep(0)
+        self._index.change(specs, ())
+        for name in names:
+            self._settling.add(name)
+            self.states.setdefault(name, State()).enter("pending" if name in specs else "removing")
+        await self._watch_namespaces()
+        self.look_at(names)
+
+    def look_at(self, names: Iterable[str]) -> None:
+        """Have these tunnels looked at soon."""
+        self._asked.update(dict.fromkeys(names))
+        self._wake.set()
+
+    def sweep(self) -> None:
+        """Have every tunnel looked at."""
+        self._sweep = self.engine.names()
+        self._damaged |= self.engine.namespaces()
+        self._resync_at = self._loop.time() + self.resync_s
+        self._wake.set()
+
+    async def settled(self, names: Iterable[str], progress: Callable[[int, int], None] | None = None) -> list[Result]:
+        """Look at these tunnels and wait for what became of each."""
+        left = set(names)
+        if not left:
+            return []
+        waiter = _Waiter(left, self._loop.create_future(), [], progress, len(left))
+        self._waiters.append(waiter)
+        self.look_at(left)
+        return await waiter.done
+
+    @property
+    def resync_in_s(self) -> float:
+        return max(0.0, self._resync_at - self._loop.time())
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        try:
+            while True:
+                self._wake.clear()
+                self._timers_due()
+                if self._damaged:
+                    await self._mend_tables()
+                if names := self._take():
+                    await self._reconcile(names)
+                else:
+                    await self._sleep()
+        finally:
+            self._unwatch()
+
+    # -- choosing what to do ---------------------------------------------------------------------------------------
+
+    def _take(self) -> list[str]:
+        names: dict[str, None] = {}
+        for source in (self._dirty, self._asked):
+            names |= dict.fromkeys(islice(source, CHUNK - len(names)))
+        while self._sweep and len(names) < CHUNK:
+            names[self._sweep.pop()] = None
+        return list(names)
+
+    def _timers_due(self) -> None:
+        now = self._loop.time()
+        while self._timers and self._timers[0][0] <= now:
+            _, name = heapq.heappop(self._timers)
+            self._asked[name] = None
+        if self._resync_at <= now:
+            self.sweep()
+
+    async def _sleep(self) -> None:
+        until = min(self._resync_at, self._timers[0][0] if self._timers else self._resync_at)
+        timeout = min(max(0.0, until - self._loop.time()), _HOUSEKEEPING_S)
+        try:
+            await asyncio.wait_for(self._wake.wait(), timeout)
+        except TimeoutError:
+            await self._watch_namespaces()
+
+    async def _mend_tables(self) -> None:
+        """Put back our nftables rules where something happened to them."""
+        damaged, self._damaged = self._damaged, set()
+        for name in await self._in_thread(lambda: [n for n in damaged if self.engine.door.mend_table(n)]):
+            self.drift.seen += 1
+            self.drift.repaired += 1
+            _log.warning("the nftables table in namespace %r was damaged: made anew", name)
+
+    async def _reconcile(self, names: list[str]) -> None:
+        began = {name: self._dirty.pop(name) for name in names if name in self._dirty}
+        for name in names:
+            self._asked.pop(name, None)
+        self._flying = frozenset(names)
+        try:
+            results = await self._in_thread(lambda: [r for rs in self.engine.reconcile(names) for r in rs])
+        except Exception as error:
+            # The engine answers for single objects; what arrives here concerns it as a whole (the ledger, say).
+            _log.exception("a pass over %d tunnels failed", len(names))
+            results = [Result(name, problem=str(error) or type(error).__name__) for name in names]
+        self._drain_all()
+        self._flying = frozenset()
+        self._land()
+        for result in results:
+            self._absorb(result, began.get(result.name))
+        self._answer_waiters(results)
+
+    def _land(self) -> None:
+        """Judge what came in while tunnels were being worked on."""
+        for (_, name), hint in self._held.items():
+            if not self._as_desired(name, hint):
+                self._again.add(name)
+        self._held.clear()
+        now = self._loop.time()
+        for name in self._again:
+            self._dirty.setdefault(name, now)
+        self._again.clear()
+
+    def _absorb(self, result: Result, began: float | None) -> None:
+        """Take note of what became of a tunnel."""
+        name = result.name
+        state = self.states.get(name)
+        if state is None:
+            state = self.states[name] = State()
+        fresh = name in self._settling
+        if result.done and not fresh:
+            self.drift.seen += 1
+            self.drift.repaired += not result.problem
+            if began is not None:
+                self.drift.slowest_s = max(self.drift.slowest_s, self._loop.time() - began)
+        for op in result.done:
+            level = logging.DEBUG if fresh else logging.WARNING
+            _log.log(level, "%s: %s%s", name, "" if fresh else "repaired: ", op, extra={"tunnel": name})
+        if result.problem:
+            self._retry(name, state, result.problem)
+            return
+        self._settling.discard(name)
+        self._failed.discard(name)
+        state.tries, state.retry_at = 0, None
+        if result.gone:
+            del self.states[name]
+            _log.info("%s: removed", name, extra={"tunnel": name})
+            return
+        if state.enter("up"):
+            _log.info("%s: up", name, extra={"tunnel": name})
+        if (deadline := self.engine.deadlines.get(name)) is not None:
+            wait = deadline - time.clock_gettime(time.CLOCK_BOOTTIME)
+            heapq.heappush(self._timers, (self._loop.time() + max(0.01, wait), name))
+
+    def _retry(self, name: str, state: State, problem: str) -> None:
+        """Note a failure; try again later, ever later, and not all at the same moment."""
+        state.tries += 1
+        wait = min(_FIRST_RETRY_S * 2 ** min(state.tries - 1, 10), _LAST_RETRY_S) * random.uniform(0.75, 1.25)
+        state.retry_at = self._loop.time() + wait
+        heapq.heappush(self._timers, (state.retry_at, name))
+        self._failed.add(name)
+        if state.enter("failed", problem):
+            _log.error("%s: %s (next try in %.0f s)", name, problem, wait, extra={"tunnel": name})
+
+    def _answer_waiters(self, results: list[Result]) -> None:
+        for waiter in list(self._waiters):
+            mine = [r for r in results if r.name in waiter.left]
+            if not mine:
+                continue
+            waiter.results += mine
+            waiter.left.difference_update(r.name for r in mine)
+            if waiter.progress:
+                waiter.progress(waiter.total - len(waiter.left), waiter.total)
+            if not waiter.left:
+                self._waiters.remove(waiter)
+                if not waiter.done.done():
+                    waiter.done.set_result(waiter.results)
+
+    async def _in_thread(self, call: Callable[[], _T]) -> _T:
+        return await self._loop.run_in_executor(self._executor, call)
+
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    async def _watch_namespaces(self) -> None:
+        """Listen in every namespace that has tunnels; notice those that went or came back."""
+        wanted = {""} | await self._in_thread(self.engine.namespaces)
+        for name in list(self._monitors):
+            if name not in wanted or not self._still_there(name):
+                self._stop_watching(name)
+        for name in wanted - self._monitors.keys():
+            self._start_watching(name)
+        if "" in self._monitors and not self._monitors[""].hears_l2tp and self.states:
+            self._stop_watching("")
+            self._start_watching("")
+
+    def _still_there(self, name: str) -> bool:
+        try:
+            return netns.identity(name) == self._monitors[name].identity
+        except netns.NoNamespace:
+            return False
+
+    def _start_watching(self, name: str) -> None:
+        try:
+            monitor = Monitor(name, with_l2tp=not name)
+        except netns.NoNamespace:
+            return  # its tunnels say so
+        self._monitors[name] = monitor
+        for fd in monitor.descriptors():
+            self._loop.add_reader(fd, self._drain, monitor)
+        # What happened before we listened is unknown.
+        self.look_at(self._index.find(NamespaceHint(name)))
+
+    def _stop_watching(self, name: str) -> None:
+        monitor = self._monitors.pop(name)
+        for fd in monitor.descriptors():
+            self._loop.remove_reader(fd)
+        monitor.close()
+
+    def _unwatch(self) -> None:
+        for name in list(self._monitors):
+            self._stop_watching(name)
+
+    def _drain_all(self) -> None:
+        for monitor in list(self._monitors.values()):
+            self._drain(monitor)
+
+    def _drain(self, monitor: Monitor) -> None:
+        for hint in monitor.drain(self.engine.door.ports):
+            self._notice(hint)
+
+    def _notice(self, hint: Hint) -> None:
+        names = self._index.find(hint)
+        if isinstance(hint, AddressHint) and hint.added:
+            names = ()  # our own coming back, or nobody's business
+        if not names:
+            if isinstance(hint, AddressHint | DeviceHint):
+                self._kick()
+            if not isinstance(hint, NamespaceHint):
+                return
+        if isinstance(hint, NamespaceHint):
+            self._damaged.add(hint.netns)
+            if hint.lost:
+                _log.warning("kernel events were lost in namespace %r: looking at everything", hint.netns)
+        now = self._loop.time()
+        for name in names:
+            if isinstance(hint, DeviceHint) and hint.state:
+                if name in self._flying:
+                    self._held[hint.name, name] = hint
+                    continue
+                if self._as_desired(name, hint):
+                    continue
+            if name in self._flying:
+                self._again.add(name)
+            else:
+                self._dirty.setdefault(name, now)
+        self._wake.set()
+
+    def _as_desired(self, name: str, hint: DeviceHint) -> bool:
+        """Whether a device is as its spec wants it: what an event shows when our own change caused it."""
+        spec = self.engine.specs.get(name)
+        state = hint.state
+        if spec is None or state is None:
+            return spec is None
+        for session in spec.sessions:
+            if session.interface.name == hint.name:
+                link = expected_link(spec, session)
+                return (
+                    link.netns == hint.netns
+                    and (link.mtu, link.up, link.alias) == (state.mtu, state.up, state.alias)
+                    and not link.master
+                    and not state.master_index
+                    and link.mac in (b"", state.mac)
+                )
+        return False
+
+    def _kick(self) -> None:
+        """Something appeared that failed tunnels may be waiting for."""
+        now = self._loop.time()
+        if self._failed and now >= self._kicked_at + _KICK_S:
+            self._kicked_at = now
+            self.look_at(self._failed)
