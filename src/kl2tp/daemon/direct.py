@@ -80,7 +80,7 @@ class Direct:
         began = time.monotonic()
         with self._engine(read_config(self._config_path)) as engine:
             engine.mend_tables()
-            namespaces = engine.namespaces() | engine.owned_namespaces()
+            namespaces = engine.namespaces | engine.owned_namespaces()
             results = _run(engine, engine.names(), adopt, progress)
             while wait and engine.deadlines:
                 _wait_for_keys(engine, progress)

@@ -1,4 +1,4 @@
-"""What a network device can do in hardware, by the generic netlink family `ethtool` (kernel 5.6 and newer)."""
+"""What a network device can do in hardware, by the generic netlink family `ethtool` (since kernel 5.6)."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""What kl2tp uses of the kernel, feature by feature: how to try it, and what brings it where it is not there."""
+"""What kl2tp uses of the kernel, feature by feature: how to try it, and what brings it where it is missing."""
 
 import errno
 import os
@@ -108,7 +108,7 @@ def _needed_by_ipsec(ipsec: IpsecSpec, *, six: bool) -> set[str]:
 
 
 def attempt(space: Scratch, keys: Collection[str]) -> dict[str, KernelError | None]:
-    """Try features: the error of each, None for what works. What cannot be tried without another is left out."""
+    """Try features: the error of each, None for what works. What needs another that failed is left out."""
     wanted = set(keys)
     for key in keys:  # what others need is tried first, and reported too
         while (key := FEATURES[key].needs) and key not in wanted:

@@ -37,7 +37,7 @@ _U32 = struct.Struct("=HHI")
 _U64 = struct.Struct("=HHQ")
 _PAD = (b"", b"\0\0\0", b"\0\0", b"\0")
 
-BATCH = 256
+BATCH = 64
 """Messages in one `send()`. Long enough to hide the system call, short enough not to hold the kernel's locks for long."""
 _BUFFER = 1 << 17
 _REPLY_TIMEOUT_S = 20

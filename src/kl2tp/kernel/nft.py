@@ -44,7 +44,7 @@ NEWGEN = _SUBSYSTEM | 15
 _NLA_F_NESTED = 0x8000
 _HOOK_IN, _HOOK_FORWARD, _HOOK_OUT = 1, 2, 3
 _PRIORITY_MANGLE = -150
-_SET_MAP, _SET_CONCAT = 0x8, 0x80
+_SET_MAP = 0x8
 _TYPE_IPADDR, _TYPE_IP6ADDR, _TYPE_INET_SERVICE, _TYPE_IFNAME = 7, 8, 13, 41
 _REG_VERDICT, _REG_1, _REG32_00 = 0, 1, 8
 _DROP = 0
@@ -55,8 +55,8 @@ _ELEMENTS_PER_MESSAGE = 500
 
 _SETS: dict[str, tuple[int, int, int]] = {
     # name: (key type, key bytes, flags)
-    "guard4_udp": (_TYPE_IPADDR << 12 | _TYPE_INET_SERVICE << 6 | _TYPE_INET_SERVICE, 12, _SET_CONCAT),
-    "guard6_udp": (_TYPE_IP6ADDR << 12 | _TYPE_INET_SERVICE << 6 | _TYPE_INET_SERVICE, 24, _SET_CONCAT),
+    "guard4_udp": (_TYPE_IPADDR << 12 | _TYPE_INET_SERVICE << 6 | _TYPE_INET_SERVICE, 12, 0),
+    "guard6_udp": (_TYPE_IP6ADDR << 12 | _TYPE_INET_SERVICE << 6 | _TYPE_INET_SERVICE, 24, 0),
     "guard4_ip": (_TYPE_IPADDR, 4, 0),
     "guard6_ip": (_TYPE_IP6ADDR, 16, 0),
     "mss4": (_TYPE_IFNAME, 16, _SET_MAP),
@@ -174,9 +174,6 @@ def _create_table() -> list[Message]:
         parts = [table, string(2, name), _b32(3, flags), _b32(4, kind), _b32(5, size), _b32(10, number)]
         if flags & _SET_MAP:
             parts += [_b32(6, _TYPE_INET_SERVICE), _b32(7, 2), attr(13, _BYTE_ORDERS)]
-        if flags & _SET_CONCAT:
-            fields = [size - 8, 2, 2]
-            parts.append(_nest(9, _nest(2, *(_nest(1, _b32(1, length)) for length in fields))))
         requests.append(_message(_NEWSET, NLM_F_CREATE | NLM_F_EXCL, *parts))
     for name, hook in _CHAINS.items():
         where = _nest(4, _b32(1, hook), _b32(2, _PRIORITY_MANGLE))

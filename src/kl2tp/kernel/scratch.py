@@ -1,7 +1,7 @@
-"""A network namespace for trials, made for the purpose and thrown away: what works in it works on this kernel.
+"""A network namespace for trials, made for the purpose and thrown away: what works there works on this kernel.
 
-The kernel loads modules when they are asked for; so trying is also what makes them load, and a list of modules would
-tell less. Nothing in the host's own namespace is ever touched.
+The kernel loads modules when they are asked for; so trying is also what makes them load, and a list of modules
+would tell less. Nothing in the host's own namespace is ever touched.
 """
 
 import ctypes

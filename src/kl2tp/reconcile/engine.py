@@ -86,6 +86,8 @@ class Engine:
         self.ledger = ledger
         self.ring = ring
         self.specs: Mapping[str, TunnelSpec] = {}
+        self.namespaces: frozenset[str] = frozenset()
+        """The namespaces in which tunnels or their devices are."""
         self._peers: dict[_Endpoint, tuple[str, ...]] = {}
         self.deadlines: dict[str, float] = {}
         """When (by `now`) a tunnel whose key changes wants to be looked at again."""
@@ -95,11 +97,15 @@ class Engine:
         """Take these tunnels as desired from now on."""
         self.specs = specs
         peers: dict[_Endpoint, tuple[str, ...]] = {}
+        namespaces: set[str] = set()
         for name, spec in specs.items():
+            namespaces.add(spec.netns)
+            namespaces.update(s.interface.netns for s in spec.sessions if s.interface.netns is not None)
             if spec.ipsec:
                 endpoint = (spec.netns, spec.remote.hex(), spec.local_port, spec.remote_port)
                 peers[endpoint] = (*peers.get(endpoint, ()), name)
         self._peers = peers
+        self.namespaces = frozenset(namespaces)
 
     def names(self) -> list[str]:
         """Every tunnel that is desired or of which something may exist: those to remove first, as they may hold ids."""
@@ -122,21 +128,13 @@ class Engine:
                 results += self._carry_out(self._plan(met, adopt=adopt))
             yield results
 
-    def namespaces(self) -> set[str]:
-        """The namespaces in which tunnels or their devices are."""
-        found = set()
-        for spec in self.specs.values():
-            found.add(spec.netns)
-            found.update(s.interface.netns for s in spec.sessions if s.interface.netns is not None)
-        return found
-
     def owned_namespaces(self) -> set[str]:
         """The namespaces in which something of ours may exist."""
         return {str(key[1]) for name in self.ledger.names() for key in self.ledger.owned(name)}
 
     def mend_tables(self) -> list[str]:
         """Put back damaged nftables rules; the namespaces where that was needed."""
-        return [name for name in sorted(self.namespaces()) if self.door.mend_table(name)]
+        return [name for name in sorted(self.namespaces) if self.door.mend_table(name)]
 
     def drop_tables(self, namespaces: Iterable[str]) -> None:
         """Remove our nftables tables where nothing is left in them."""

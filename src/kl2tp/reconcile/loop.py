@@ -119,7 +119,7 @@ class Loop:
         for name in names:
             self._settling.add(name)
             self.states.setdefault(name, State()).enter("pending" if name in specs else "removing")
-        await self._watch_namespaces()
+        self._watch_namespaces()
         self.look_at(names)
 
     def look_at(self, names: Iterable[str]) -> None:
@@ -130,7 +130,7 @@ class Loop:
     def sweep(self) -> None:
         """Have every tunnel looked at."""
         self._sweep = self.engine.names()
-        self._damaged |= self.engine.namespaces()
+        self._damaged |= self.engine.namespaces
         self._resync_at = self._loop.time() + self.resync_s
         self._wake.set()
 
@@ -187,7 +187,7 @@ class Loop:
         try:
             await asyncio.wait_for(self._wake.wait(), timeout)
         except TimeoutError:
-            await self._watch_namespaces()
+            self._watch_namespaces()
 
     async def _mend_tables(self) -> None:
         """Put back our nftables rules where something happened to them."""
@@ -286,9 +286,9 @@ class Loop:
 
     # -- events ----------------------------------------------------------------------------------------------------
 
-    async def _watch_namespaces(self) -> None:
+    def _watch_namespaces(self) -> None:
         """Listen in every namespace that has tunnels; notice those that went or came back."""
-        wanted = {""} | await self._in_thread(self.engine.namespaces)
+        wanted = {""} | self.engine.namespaces
         for name in list(self._monitors):
             if name not in wanted or not self._still_there(name):
                 self._stop_watching(name)
