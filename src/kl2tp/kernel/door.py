@@ -366,7 +366,7 @@ def _patiently(sock: Netlink, requests: Sequence[Message]) -> dict[int, KernelEr
 
 
 def _wait_gone(sock: Netlink, waiting: dict[int, Message]) -> dict[int, KernelError]:
-    """Wait until every get says that its object is gone: the kernel takes tunnels and sessions away in the background."""
+    """Wait until every get says that its object is gone: the kernel takes it away in the background."""
     deadline = time.monotonic() + _PATIENCE_S + 0.1 * len(waiting)
     pause = _FIRST_WAIT_S
     while waiting:

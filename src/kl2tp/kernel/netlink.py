@@ -38,7 +38,7 @@ _U64 = struct.Struct("=HHQ")
 _PAD = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 BATCH = 64
-"""Messages in one `send()`. Long enough to hide the system call, short enough not to hold the kernel's locks for long."""
+"""Messages in one `send()`: enough to hide the system call, few enough not to hold the kernel's locks for long."""
 _BUFFER = 1 << 17
 _REPLY_TIMEOUT_S = 20
 """The kernel answers inside `send()`; waiting at all means that a reply was lost."""
@@ -258,7 +258,7 @@ class Netlink:
         return [results[index] for index in range(len(requests))]
 
     def dump(self, kind: int, payload: bytes) -> Iterator[Reply]:
-        """All objects of a kind. Raises KernelError; EAGAIN if the table changed under the dump and entries may be missing."""
+        """All objects of a kind. Raises KernelError, EAGAIN if the table changed meanwhile and entries may be missing."""
         self._sequence += 1
         want = self._sequence
         self._socket.send(HEADER.pack(16 + len(payload), kind, NLM_F_REQUEST | NLM_F_DUMP, want, 0) + payload)
@@ -287,7 +287,7 @@ class Netlink:
             self._sequence += 1
             count += 1
             out.append(HEADER.pack(16 + len(payload), kind, flags | NLM_F_REQUEST, self._sequence, 0) + payload)
-        # Only the last request proper is acknowledged: errors come anyway, and thousands of acknowledgements overflow the buffer.
+        # Only the last request proper is acknowledged: errors come anyway, thousands of acknowledgements would overflow.
         size, kind, flags, seq, pid = HEADER.unpack_from(out[-2])
         out[-2] = HEADER.pack(size, kind, flags | NLM_F_ACK, seq, pid) + out[-2][16:]
         self.sent += count - 2

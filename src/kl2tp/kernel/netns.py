@@ -1,6 +1,6 @@
 """Named network namespaces (/run/netns/NAME, as `ip netns` keeps them); "" is the one the process was started in.
 
-A netlink socket belongs for ever to the namespace in which it was made; so a thread enters a namespace only to open one.
+A netlink socket belongs for ever to the namespace in which it was made: a thread enters one only to open a socket.
 """
 
 import ctypes

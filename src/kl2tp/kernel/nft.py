@@ -49,7 +49,7 @@ _TYPE_IPADDR, _TYPE_IP6ADDR, _TYPE_INET_SERVICE, _TYPE_IFNAME = 7, 8, 13, 41
 _REG_VERDICT, _REG_1, _REG32_00 = 0, 1, 8
 _DROP = 0
 _BYTE_ORDERS = struct.pack("=BBIBBI", 0, 4, 1, 1, 4, 2)
-"""User data of the maps, for `nft list`: keys in host order, data big-endian. The data type is a port, for want of an MSS."""
+"""User data of the maps, for `nft list`: keys in host order, data big-endian. For want of an MSS the type is a port."""
 _ELEMENTS_PER_MESSAGE = 500
 """A netlink attribute holds 64 KiB; 500 elements stay far below it."""
 

@@ -136,7 +136,7 @@ def policy_get(policy: Policy) -> Message:
 
 
 def decode_policy(netns: str, data: bytes, device: Callable[[int], str], offset: int = 0) -> Policy | None:
-    """A policy from a dump, a reply or an event; None for per-socket policies, which dumps show too (direction 3 and 4)."""
+    """A policy from a dump, a reply or an event; None for per-socket policies, directions 3 and 4 in dumps."""
     priority, _, direction, action, _, _ = _POLICY_TAIL.unpack_from(data, offset + 152)
     if direction > Direction.FORWARD:
         return None
@@ -353,7 +353,7 @@ def event_reqid(kind: int, data: bytes) -> int | None:
 
 
 def event_endpoint(kind: int, data: bytes) -> tuple[bytes, int, int] | None:
-    """(remote address, local port, remote port) of the policy that an event is about; None if it is about something else."""
+    """(remote address, local port, remote port) of the policy that an event is about; None if it is about no policy."""
     if kind in (NEWPOLICY, UPDPOLICY):
         direction = data[160]
     elif kind == DELPOLICY:

@@ -211,7 +211,7 @@ class Sa:
     offload_device: str = ""
     offload_packet: bool = False
     worn: bool = False
-    """Whether it has sent so many packets that its 32-bit sequence numbers run out: it is made anew before it goes mute."""
+    """Whether its 32-bit sequence numbers are running out: it is made anew before it goes mute."""
     outbound: bool = field(default=False, compare=False)
     """Which way it protects; the kernel wants it for offload only, and does not tell."""
 
@@ -233,7 +233,7 @@ class Sa:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """What a policy applies to, RFC 4301 4.4.1.1. Port 0 is any port; an all-zero address with length 0 is any address."""
+    """What a policy applies to, RFC 4301 4.4.1.1. Port 0 is any port; a prefix length of 0 is any address."""
 
     source: bytes
     source_length: int
@@ -265,7 +265,7 @@ class Template:
     destination: bytes = b""
     """Outer endpoints; needed in tunnel mode, empty in transport mode."""
     spi: int = 0
-    """The very SA that must be used; 0: any with this reqid. Outbound policies name it, so that re-keying is one atomic switch."""
+    """The very SA that must be used; 0: any with this reqid. Outbound policies name it: re-keying is one atomic switch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +301,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """An endpoint pair whose L2TP nftables drops unless IPsec protects it: the second lock, for the day the SPD is flushed."""
+    """Endpoints whose L2TP nftables drops unless IPsec protects it: the second lock, for the day the SPD is flushed."""
 
     netns: str
     remote: bytes

@@ -1,4 +1,4 @@
-"""The planner: what must be done to the kernel so that it is as desired. Pure: no clock, no kernel, no order of arrival.
+"""The planner: what must be done so that the kernel is as desired. Pure: no clock, no kernel, no order of arrival.
 
 Objects come in *units*: all that one tunnel needs, from its policies to its addresses. Operations come in *stages* that
 hold across units, so that a stage is one batch to the kernel, and so that protection goes up before a tunnel and comes

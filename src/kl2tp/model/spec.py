@@ -1,7 +1,8 @@
 """The operator's wishes: one frozen, compact value per tunnel, as the configuration yields it.
 
 A spec is what the daemon keeps for each tunnel; the kernel objects of one tunnel are compiled from it when they are
-needed (`kl2tp.reconcile.compile`), so ten thousand tunnels cost a few megabytes. Specs hold no secret: keys are named by file.
+needed (`kl2tp.reconcile.compile`), so ten thousand tunnels cost a few megabytes. Specs hold no secret: keys are named
+by file.
 Addresses are packed bytes (`kl2tp.model.addr`).
 """
 
@@ -77,7 +78,7 @@ class InterfaceSpec:
 
 @dataclass(frozen=True, slots=True)
 class CookieSpec:
-    """Cookies of a session, RFC 3931 4.1. `local` is what we expect, `peer` what we send; None: derived from the key file."""
+    """Cookies of a session, RFC 3931 4.1: we expect `local` and send `peer`; None: derived from the key file."""
 
     length: int
     """0, 4 or 8 bytes."""
@@ -117,7 +118,7 @@ class IpsecSpec:
     """Unique per tunnel; the configuration fills it in."""
     esn: bool = False
     replay_window: int = 0
-    """Packets. 0 (no replay check) is right for static keys: a peer that restarts begins at 1 again (RFC 4303 3.3.3)."""
+    """Packets. 0, no replay check, is right for static keys: a peer that restarts begins at 1 again (RFC 4303 3.3.3)."""
     nat_local_port: int = 0
     """ESP in UDP (RFC 3948): our port, 0 for plain ESP."""
     nat_remote_port: int = 0

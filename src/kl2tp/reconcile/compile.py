@@ -93,7 +93,7 @@ def _protection(spec: TunnelSpec, ipsec: IpsecSpec, keys: Keying) -> Iterator[Ke
     proto = _UDP if spec.encap == Encap.UDP else _L2TP
     lport, rport = spec.local_port, spec.remote_port
     tunnel_mode = ipsec.mode == Mode.TUNNEL
-    # The guard and the blocks hold for packets of every mark, unless marks keep apart tunnels between the same endpoints.
+    # The blocks hold for packets of every mark, unless marks keep apart tunnels between the same endpoints.
     yield Policy(
         ns, Direction.OUT, Selector(anywhere, 0, spec.remote, bits, proto, lport, rport), PRIORITY_BLOCK, None, mark
     )
