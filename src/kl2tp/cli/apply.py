@@ -55,10 +55,8 @@ def run(args: argparse.Namespace) -> int:
     """Apply, and print what was done."""
     worker = service(args)
     progress = terminal.Progress(enabled=not args.json and not args.quiet)
-    # A daemon sees key changes through to their end by itself.
-    more = {} if worker.remote else {"wait": not args.no_wait}
     try:
-        answer = worker.call("apply", progress, adopt=args.adopt, **more)
+        answer = worker.call("apply", progress, adopt=args.adopt, wait=not args.no_wait)
     finally:
         progress.clear()
     if args.json:

@@ -72,11 +72,8 @@ def _head(answer: Answer, paint: Paint) -> Iterator[str]:
             yield paint(f"  {printable(line)}", "red")
     if where := answer.get("where"):
         yield f"  declared at {where}"
-    rest = {
-        k: v
-        for k, v in answer.items()
-        if k not in _KNOWN and not isinstance(v, Mapping | list) and v is not None
-    }
+    known = _KNOWN | (answer.get("spec") or {}).keys()
+    rest = {k: v for k, v in answer.items() if k not in known and not isinstance(v, Mapping | list)}
     yield from _pairs(rest)
 
 
@@ -185,7 +182,7 @@ def _value(key: str, value: Any) -> str:
     if key.endswith("_s") and isinstance(value, int | float):
         return duration(value)
     if key == "since":
-        return f"{age(value)} ago" if isinstance(value, int | float) else str(value)
+        return f"{value} ({age(value)} ago)" if isinstance(value, str) else f"{age(value)} ago"
     return _cell(key, value)
 
 

@@ -29,6 +29,7 @@ STATES = {
     "rekeying": "cyan",
     "down": "dim",
 }
+GOOD = ("up", "rekeying")
 _COLUMNS = (
     Column("TUNNEL", shrink=True),
     Column("STATE"),
@@ -72,11 +73,7 @@ def run(args: argparse.Namespace) -> int:
         paint = terminal.paint(args.no_color)
         for line in text(answer, paint, terminal.width()):
             print(line)
-    if args.names:
-        bad = any(tunnel.get("state") in ("failed", "conflict") for tunnel in tunnels)
-    else:
-        bad = bool((answer.get("counts") or {}).get("failed"))
-    return exits.PARTLY if bad else exits.OK
+    return exits.OK if all(tunnel.get("state") in GOOD for tunnel in tunnels) else exits.PARTLY
 
 
 def _chosen(tunnels: Iterable[Mapping[str, Any]], args: argparse.Namespace) -> Iterator[Mapping[str, Any]]:

@@ -25,10 +25,17 @@ def duration(seconds: float) -> str:
 
 
 def age(since: Any) -> str:
-    """How long ago: of seconds since the epoch; text stays as it is."""
-    if isinstance(since, int | float):
-        return duration(time.time() - since) if since else "-"
-    return str(since) if since else "-"
+    """How long ago: of seconds since the epoch, or of an ISO 8601 time; other text stays as it is."""
+    if not since:
+        return "-"
+    if isinstance(since, str):
+        from datetime import datetime
+
+        try:
+            since = datetime.fromisoformat(since).timestamp()
+        except ValueError:
+            return since
+    return duration(time.time() - float(since))
 
 
 def size(count: float) -> str:

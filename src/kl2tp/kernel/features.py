@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from kl2tp.kernel.finding import Finding, fail
@@ -48,19 +48,22 @@ def _cipher_feature(cipher: ciphers.Cipher) -> Feature:
 
 
 _CIPHER = "cipher "
+ANY_CIPHER = "any cipher"
+"""What features need whose trial takes any SA."""
+_ESP = Feature("ESP", lambda s: s.sa(), ("esp4",), "INET_ESP")
 FEATURES: dict[str, Feature] = {
     "l2tp": Feature("L2TP over netlink", lambda s: s.family(), ("l2tp_netlink",), "L2TP"),
     **{f"{encap.name.lower()}{6 if v6 else 4}": _tunnel_feature(encap, v6) for encap in Encap for v6 in (False, True)},
     "ethernet": Feature("Ethernet pseudowires", lambda s: s.pseudowire(), ("l2tp_eth",), "L2TP_ETH", "udp4"),
     "xfrm": Feature("IPsec over netlink", lambda s: s.policy(), ("xfrm_user",), "XFRM_USER"),
     **{f"{_CIPHER}{name}": _cipher_feature(cipher) for name, cipher in ciphers.CIPHERS.items()},
-    "esp6": Feature("ESP over IPv6", lambda s: s.sa(v6=True), ("esp6",), "INET6_ESP", "xfrm"),
+    "esp6": Feature("ESP over IPv6", lambda s: s.sa(v6=True), ("esp6",), "INET6_ESP", ANY_CIPHER),
     "tunnel4": Feature(
         "ESP in tunnel mode over IPv4",
         lambda s: s.sa(mode=Mode.TUNNEL),
         ("xfrm4_mode_tunnel",),
         "INET_XFRM_MODE_TUNNEL",
-        "xfrm",
+        ANY_CIPHER,
     ),
     "tunnel6": Feature(
         "ESP in tunnel mode over IPv6",
@@ -69,9 +72,9 @@ FEATURES: dict[str, Feature] = {
         "INET6_XFRM_MODE_TUNNEL",
         "esp6",
     ),
-    "nat4": Feature("ESP in UDP over IPv4", lambda s: s.sa(nat=True), ("esp4",), "INET_ESP", "xfrm"),
+    "nat4": Feature("ESP in UDP over IPv4", lambda s: s.sa(nat=True), ("esp4",), "INET_ESP", ANY_CIPHER),
     "nat6": Feature("ESP in UDP over IPv6", lambda s: s.sa(v6=True, nat=True), ("esp6",), "INET6_ESP", "esp6", (5, 8)),
-    "esn": Feature("extended sequence numbers", lambda s: s.sa(esn=True), ("esp4",), "INET_ESP", "xfrm"),
+    "esn": Feature("extended sequence numbers", lambda s: s.sa(esn=True), ("esp4",), "INET_ESP", ANY_CIPHER),
     "nftables": Feature("nftables", lambda s: s.table(), ("nf_tables",), "NF_TABLES_INET"),
 }
 ESSENTIAL = frozenset({"l2tp", "udp4", "ip4", "ethernet", "xfrm", f"{_CIPHER}{ciphers.DEFAULT}", "nftables"})
@@ -110,12 +113,12 @@ def _needed_by_ipsec(ipsec: IpsecSpec, *, six: bool) -> set[str]:
 def attempt(space: Scratch, keys: Collection[str]) -> dict[str, KernelError | None]:
     """Try features: the error of each, None for what works. What needs another that failed is left out."""
     wanted = set(keys)
-    for key in keys:  # what others need is tried first, and reported too
-        while (key := FEATURES[key].needs) and key not in wanted:
+    for key in keys:  # what others need is tried before them, and reported too
+        while (key := FEATURES[key].needs) in FEATURES:
             wanted.add(key)
     found: dict[str, KernelError | None] = {}
     for key, feature in FEATURES.items():
-        if key not in wanted or (feature.needs and found.get(feature.needs, feature) is not None):
+        if key not in wanted or not _possible(feature, found):
             continue
         try:
             feature.attempt(space)
@@ -128,24 +131,34 @@ def attempt(space: Scratch, keys: Collection[str]) -> dict[str, KernelError | No
     return found
 
 
+def _possible(feature: Feature, found: Mapping[str, KernelError | None]) -> bool:
+    """Whether what a feature needs is there."""
+    if feature.needs == ANY_CIPHER:
+        return any(error is None for key, error in found.items() if key.startswith(_CIPHER))
+    return not feature.needs or (feature.needs in found and found[feature.needs] is None)
+
+
 def lacking(key: str, error: KernelError, *, why: str = "") -> Finding:
     """The finding for a feature that does not work."""
     feature = FEATURES[key]
-    what = f"this kernel has no {feature.name}: {error}"
-    if error.code in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EADDRINUSE) and key.endswith("6"):
-        return fail(
-            "IPv6 is switched off",
-            why or f"{feature.name} needs it",
-            "sysctl -w net.ipv6.conf.all.disable_ipv6=0",
-        )
-    return fail(what, why, how_to_get(feature))
+    if error.code in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and key.endswith("6"):
+        mend = "sysctl -w net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.default.disable_ipv6=0"
+        return fail("IPv6 is switched off", why or f"{feature.name} needs it", mend)
+    if error.code == errno.EPROTONOSUPPORT and key.startswith(_CIPHER):  # it is ESP itself that is not there
+        feature = _ESP
+    return fail(f"this kernel has no {feature.name}: {error}", why, how_to_get(feature))
+
+
+def version(release: str) -> tuple[int, int]:
+    """The first two numbers of a kernel's release."""
+    major, minor, *_ = (int("".join(c for c in p if c.isdigit()) or 0) for p in f"{release}.0".split("."))
+    return major, minor
 
 
 def how_to_get(feature: Feature, release: str = "", modules: str = "/lib/modules") -> str:
     """The command that brings a feature, as far as this machine tells."""
     release = release or os.uname().release
-    major, minor = (int(part) for part in release.split(".")[:2])
-    if (major, minor) < feature.since:
+    if version(release) < feature.since:
         return f"use a kernel from {feature.since[0]}.{feature.since[1]} on"
     known = _module_names(f"{modules}/{release}")
     if present := [name for name in feature.modules if name in known]:
