@@ -137,7 +137,7 @@ class Monitor:
         self._sockets.clear()
 
     def drain(self, ours: set[int], limit: int = 400) -> Iterator[Hint]:
-        """Hints from what waits in the sockets, at most `limit` datagrams each. `ours`: port ids of our own requests."""
+        """Hints from what waits in the sockets, at most `limit` datagrams each. `ours`: port ids of our requests."""
         for protocol, sock in self._sockets.items():
             decode = _DECODERS[protocol]
             for _ in range(limit):

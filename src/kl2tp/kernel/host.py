@@ -106,7 +106,7 @@ class Host:
     # -- reading single objects ------------------------------------------------------------------------------------
 
     def read(self, keys: Collection[Key]) -> dict[Key, KernelObject]:
-        """The objects with these keys that exist, each asked for by itself: the work does not grow with all there are."""
+        """The objects with these keys that exist, each asked for by itself: the work is independent of all others."""
         by_kind: dict[object, list[Key]] = {}
         for key in keys:
             by_kind.setdefault(key[0], []).append(key)

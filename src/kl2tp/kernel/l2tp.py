@@ -152,7 +152,7 @@ class Codec:
 
 
 def decode_tunnel(netns: str, payload: bytes) -> Tunnel | None:
-    """A tunnel from a reply or an event; None for another version of L2TP. Raises KeyError, ValueError, struct.error."""
+    """A tunnel from a reply or an event; None for another version. Raises KeyError, ValueError, struct.error."""
     found = attributes(payload, 4)
     if found[_PROTO_VERSION] != b"\3":
         return None

@@ -258,7 +258,7 @@ class Netlink:
         return [results[index] for index in range(len(requests))]
 
     def dump(self, kind: int, payload: bytes) -> Iterator[Reply]:
-        """All objects of a kind. Raises KernelError, EAGAIN if the table changed meanwhile and entries may be missing."""
+        """All objects of a kind. Raises KernelError; EAGAIN: the table changed meanwhile, entries may be missing."""
         self._sequence += 1
         want = self._sequence
         self._socket.send(HEADER.pack(16 + len(payload), kind, NLM_F_REQUEST | NLM_F_DUMP, want, 0) + payload)
@@ -287,7 +287,7 @@ class Netlink:
             self._sequence += 1
             count += 1
             out.append(HEADER.pack(16 + len(payload), kind, flags | NLM_F_REQUEST, self._sequence, 0) + payload)
-        # Only the last request proper is acknowledged: errors come anyway, thousands of acknowledgements would overflow.
+        # Only the last request proper is acknowledged: errors come anyway, thousands of replies would overflow.
         size, kind, flags, seq, pid = HEADER.unpack_from(out[-2])
         out[-2] = HEADER.pack(size, kind, flags | NLM_F_ACK, seq, pid) + out[-2][16:]
         self.sent += count - 2

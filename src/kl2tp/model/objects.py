@@ -265,7 +265,7 @@ class Template:
     destination: bytes = b""
     """Outer endpoints; needed in tunnel mode, empty in transport mode."""
     spi: int = 0
-    """The very SA that must be used; 0: any with this reqid. Outbound policies name it: re-keying is one atomic switch."""
+    """The very SA that must be used; 0: any with this reqid. An outbound policy names it: re-keying is one switch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ class IpsecSpec:
     """Unique per tunnel; the configuration fills it in."""
     esn: bool = False
     replay_window: int = 0
-    """Packets. 0, no replay check, is right for static keys: a peer that restarts begins at 1 again (RFC 4303 3.3.3)."""
+    """Packets. 0, no check, is right for static keys: a peer that restarts begins at 1 again (RFC 4303 3.3.3)."""
     nat_local_port: int = 0
     """ESP in UDP (RFC 3948): our port, 0 for plain ESP."""
     nat_remote_port: int = 0
