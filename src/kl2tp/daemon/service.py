@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from kl2tp import __version__
-from kl2tp.daemon import loader
+from kl2tp.daemon import loader, notify
 from kl2tp.daemon.direct import Progress, inspect, no_such_tunnel
 from kl2tp.daemon.report import Json, applied, moment, planned, tunnel
 from kl2tp.daemon.stalls import StallMeter
+from kl2tp.kernel.encap import EncapSockets, points
 from kl2tp.model.spec import DaemonSpec, TunnelSpec
 from kl2tp.reconcile.engine import Engine, Result
 from kl2tp.reconcile.loop import Loop
@@ -34,6 +35,7 @@ class Service:
         self._suspended = False
         self._specs: dict[str, TunnelSpec] = {}
         self._changing = asyncio.Lock()
+        self._encap = EncapSockets(notify.inherited())
         self.settings = DaemonSpec()
         self.loop = Loop(engine, executor, resync_s=self.settings.resync_interval)
 
@@ -47,8 +49,12 @@ class Service:
 
     async def plan(self, progress: Progress, *, adopt: bool = False) -> Json:
         """What the kernel lacks at this moment, by the configuration that is in force."""
-        engine = self._engine
-        return await self._in_thread(lambda: planned(engine.plan(engine.names(), adopt=adopt)))
+        chunks = self._engine.plan(await self._in_thread(self._engine.names), adopt=adopt)
+        parts = []
+        # Chunk by chunk, so that repairs are not kept waiting.
+        while part := await self._in_thread(lambda: next(chunks, None)):
+            parts.append(part)
+        return planned(parts)
 
     async def apply(self, progress: Progress, *, adopt: bool = False, wait: bool = True) -> Json:
         """Read the configuration again, look at every tunnel, and say what was done."""
@@ -157,6 +163,7 @@ class Service:
             if number % 500 == 0:
                 await asyncio.sleep(0)
         self._specs = specs
+        self._listen_for_esp(specs)
         await self.loop.set_specs(specs, [*removed, *changed, *added])
         return {
             "added": len(added),
@@ -164,6 +171,16 @@ class Service:
             "removed": len(removed),
             "unchanged": len(specs) - len(added) - len(changed),
         }
+
+    def _listen_for_esp(self, specs: dict[str, TunnelSpec]) -> None:
+        """Hold the sockets that ESP in UDP needs, and leave a copy of each with systemd."""
+        opened, closed, failed = self._encap.change(points(specs.values()))
+        for point, fd in opened.items():
+            notify.store(point.name, [fd])
+        for point in closed:
+            notify.forget(point.name)
+        for error in failed.values():
+            _log.error("%s: tunnels behind NAT receive nothing there until the next reload", error)
 
     async def _settle(self, names: list[str], progress: Progress) -> list[Result]:
         return await self.loop.settled(

@@ -191,6 +191,8 @@ class Netlink:
             size = self._socket.recv_into(self._buffer)
         except BlockingIOError:
             raise KernelError(errno.ETIMEDOUT, "a netlink reply was lost") from None
+        except OSError as error:  # ENOBUFS: replies that nobody had room for
+            raise KernelError(error.errno or errno.EIO, "netlink replies were lost") from None
         return bytes(self._view[:size])
 
     def batch(self, requests: Sequence[Message]) -> dict[int, KernelError]:

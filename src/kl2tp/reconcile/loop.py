@@ -28,6 +28,8 @@ _log = logging.getLogger("kl2tp.loop")
 
 _FIRST_RETRY_S, _LAST_RETRY_S = 1.0, 60.0
 _HOUSEKEEPING_S = 1.0
+_MANY = 20
+"""Tunnels that come up together and are logged one by one."""
 _KICK_S = 1.0
 """Failed tunnels are tried again at once when an address or device appears, but not more often than this."""
 
@@ -211,8 +213,13 @@ class Loop:
         self._drain_all()
         self._flying = frozenset()
         self._land()
-        for result in results:
-            self._absorb(result, began.get(result.name))
+        risen = [r.name for r in results if self._absorb(r, began.get(r.name))]
+        # Thousands of tunnels come up together: one line for each would be the slowest thing here.
+        if len(risen) > _MANY:
+            _log.info("%d tunnels are up, %s to %s", len(risen), risen[0], risen[-1])
+        else:
+            for name in risen:
+                _log.info("%s: up", name, extra={"tunnel": name})
         self._answer_waiters(results)
 
     def _land(self) -> None:
@@ -226,8 +233,8 @@ class Loop:
             self._dirty.setdefault(name, now)
         self._again.clear()
 
-    def _absorb(self, result: Result, began: float | None) -> None:
-        """Take note of what became of a tunnel."""
+    def _absorb(self, result: Result, began: float | None) -> bool:
+        """Take note of what became of a tunnel; whether it came up."""
         name = result.name
         state = self.states.get(name)
         if state is None:
@@ -243,19 +250,18 @@ class Loop:
             _log.log(level, "%s: %s%s", name, "" if fresh else "repaired: ", op, extra={"tunnel": name})
         if result.problem:
             self._retry(name, state, result.problem)
-            return
+            return False
         self._settling.discard(name)
         self._failed.discard(name)
         state.tries, state.retry_at = 0, None
         if result.gone:
             del self.states[name]
             _log.info("%s: removed", name, extra={"tunnel": name})
-            return
-        if state.enter("up"):
-            _log.info("%s: up", name, extra={"tunnel": name})
+            return False
         if (deadline := self.engine.deadlines.get(name)) is not None:
             wait = deadline - time.clock_gettime(time.CLOCK_BOOTTIME)
             heapq.heappush(self._timers, (self._loop.time() + max(0.01, wait), name))
+        return state.enter("up")
 
     def _retry(self, name: str, state: State, problem: str) -> None:
         """Note a failure; try again later, ever later, and not all at the same moment."""
