@@ -16,6 +16,7 @@ class StallMeter(selectors.BaseSelector):
         """The longest time between two looks at what is ready, seconds."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """What is ready; notes how long nobody asked."""
         entered = time.monotonic()
         if self._left_at:
             self.longest_s = max(self.longest_s, entered - self._left_at)
