@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kl2tp.config import ConfigError, load
-from kl2tp.daemon.errors import ServiceError, configuration_error
+from kl2tp.daemon.errors import ServiceError, configuration_error, lacking_error
 from kl2tp.daemon.lock import Lock
 from kl2tp.daemon.report import Json, applied, planned, shown, tunnel
 from kl2tp.ipsec.keys import KeyFileError, KeyRing
 from kl2tp.kernel import netns
 from kl2tp.kernel.door import Door
 from kl2tp.kernel.netlink import KernelError
+from kl2tp.kernel.probe import missing
 from kl2tp.model.spec import Desired, TunnelSpec
 from kl2tp.reconcile.engine import Engine, Result
 from kl2tp.reconcile.ledger import Ledger, LedgerError
@@ -78,7 +79,11 @@ class Direct:
     def apply(self, adopt: bool = False, wait: bool = True, progress: Progress | None = None) -> Json:
         """Make the kernel agree with the configuration; with `wait`, see key changes through to their end."""
         began = time.monotonic()
-        with self._engine(read_config(self._config_path)) as engine:
+        desired = read_config(self._config_path)
+        with _explained():
+            if lack := lacking_error(missing(desired)):
+                raise lack
+        with self._engine(desired) as engine:
             engine.mend_tables()
             namespaces = engine.namespaces | engine.owned_namespaces()
             results = _run(engine, engine.names(), adopt, progress)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kl2tp.config import Problem as ConfigProblem
+from kl2tp.kernel.finding import Finding, Level
 
 Problem = dict[str, str]
 
@@ -26,3 +27,12 @@ def configuration_error(path: Path, problems: Sequence[ConfigProblem]) -> Servic
     plural = "" if len(problems) == 1 else "s"
     found = [{"where": str(p.where), "message": p.message, "hint": p.hint} for p in problems]
     return ServiceError(f"{path}: {len(found)} problem{plural} in the configuration", problems=found)
+
+
+def lacking_error(findings: Sequence[Finding]) -> ServiceError | None:
+    """What the kernel lacks for a configuration, if it lacks anything that stops all of it."""
+    failures = [{"where": "kernel", "message": f"{f.what}: {f.why}", "hint": f.mend} for f in findings if f.level is Level.FAIL]
+    if not failures:
+        return None
+    text = "this machine lacks what the configuration needs; nothing was touched"
+    return ServiceError(text, "see: kl2tp doctor", failures)

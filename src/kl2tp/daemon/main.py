@@ -29,12 +29,13 @@ SOCKET = "control"
 
 def run(args: argparse.Namespace) -> int:
     """`kl2tp daemon`. Returns the exit status."""
-    journal.configure(getattr(args, "log_level", None) or "info")
+    log_level = getattr(args, "log_level", None) or ""
+    journal.configure(log_level or "info")
     _raise_fd_limit()
     stalls = StallMeter()
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(stalls)) as runner:
         try:
-            return runner.run(_daemon(Path(args.config), Path(args.run_dir), stalls))
+            return runner.run(_daemon(Path(args.config), Path(args.run_dir), stalls, log_level))
         except ServiceError as error:
             for problem in error.problems:
                 print(f"{problem['where']}: {problem['message']}", file=sys.stderr)
@@ -53,13 +54,13 @@ def _raise_fd_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _daemon(config: Path, run_dir: Path, stalls: StallMeter) -> int:
+async def _daemon(config: Path, run_dir: Path, stalls: StallMeter, log_level: str) -> int:
     lock = Lock(run_dir)
     executor = ThreadPoolExecutor(1, thread_name_prefix="kernel")
     door = Door()
     try:
         engine = Engine(door, Ledger(run_dir / LEDGER, netns.identity), KeyRing())
-        service = Service(config, engine, executor, stalls)
+        service = Service(config, engine, executor, stalls, log_level=log_level)
         await service.start()
         gc.collect()
         gc.freeze()

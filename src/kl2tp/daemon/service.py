@@ -12,9 +12,11 @@ from typing import TypeVar
 from kl2tp import __version__
 from kl2tp.daemon import loader, notify
 from kl2tp.daemon.direct import Progress, inspect, no_such_tunnel
+from kl2tp.daemon.errors import lacking_error
 from kl2tp.daemon.report import Json, applied, moment, planned, tunnel
 from kl2tp.daemon.stalls import StallMeter
 from kl2tp.kernel.encap import EncapSockets, points
+from kl2tp.kernel.probe import missing
 from kl2tp.model.spec import DaemonSpec, TunnelSpec
 from kl2tp.reconcile.engine import Engine, Result
 from kl2tp.reconcile.loop import Loop
@@ -26,7 +28,17 @@ _log = logging.getLogger("kl2tp")
 class Service:
     """Methods of the control socket; all run in the event loop and block nothing."""
 
-    def __init__(self, config_path: Path, engine: Engine, executor: ThreadPoolExecutor, stalls: StallMeter) -> None:
+    def __init__(
+        self,
+        config_path: Path,
+        engine: Engine,
+        executor: ThreadPoolExecutor,
+        stalls: StallMeter,
+        *,
+        log_level: str = "",
+    ) -> None:
+        """`log_level`: given on the command line, where it outweighs the configuration's."""
+        self._log_level = log_level
         self._config_path = config_path
         self._engine = engine
         self._executor = executor
@@ -43,7 +55,7 @@ class Service:
         """Read the configuration and begin. Raises ServiceError."""
         async with self._changing:
             await self._load()
-            self.loop.sweep()
+            self.loop.begin()
 
     # -- methods of the control socket -----------------------------------------------------------------------------
 
@@ -73,7 +85,8 @@ class Service:
         """Read the configuration again and apply what is different in it. A broken file changes nothing."""
         async with self._changing:
             self._suspended = False
-            counts = await self._load()
+            counts, touched = await self._load()
+            self.loop.look_at(touched)
         _log.info("configuration reloaded: %s", ", ".join(f"{n} {what}" for what, n in counts.items()))
         return counts
 
@@ -144,15 +157,21 @@ class Service:
             next_retry_s=retry,
         )
 
-    async def _load(self) -> dict[str, int]:
+    async def _load(self) -> tuple[dict[str, int], list[str]]:
+        """Take the configuration; how many tunnels are new, changed and so on, and which must be looked at."""
         desired = await loader.read(self._config_path)
+        if lack := lacking_error(await self._in_thread(lambda: missing(desired))):
+            raise lack
         changed_files = await self._in_thread(self._engine.ring.refresh)
         self.settings = desired.daemon
         self.loop.resync_s = desired.daemon.resync_interval
-        logging.getLogger("kl2tp").setLevel(desired.daemon.log_level.upper())
+        if not self._log_level:
+            logging.getLogger("kl2tp").setLevel(desired.daemon.log_level.upper())
         return await self._take({t.name: t for t in desired.tunnels}, changed_files)
 
-    async def _take(self, specs: dict[str, TunnelSpec], changed_files: frozenset[str] = frozenset()) -> dict[str, int]:
+    async def _take(
+        self, specs: dict[str, TunnelSpec], changed_files: frozenset[str] = frozenset()
+    ) -> tuple[dict[str, int], list[str]]:
         old = self._specs
         removed = [name for name in old if name not in specs]
         added = [name for name in specs if name not in old]
@@ -164,13 +183,11 @@ class Service:
                 await asyncio.sleep(0)
         self._specs = specs
         self._listen_for_esp(specs)
-        await self.loop.set_specs(specs, [*removed, *changed, *added])
-        return {
-            "added": len(added),
-            "changed": len(changed),
-            "removed": len(removed),
-            "unchanged": len(specs) - len(added) - len(changed),
-        }
+        touched = [*removed, *changed, *added]
+        await self.loop.set_specs(specs, touched)
+        counts = {"added": len(added), "changed": len(changed), "removed": len(removed)}
+        counts["unchanged"] = len(specs) - len(added) - len(changed)
+        return counts, touched
 
     def _listen_for_esp(self, specs: dict[str, TunnelSpec]) -> None:
         """Hold the sockets that ESP in UDP needs, and leave a copy of each with systemd."""

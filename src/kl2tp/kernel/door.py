@@ -45,6 +45,8 @@ class Door:
         self._hosts: dict[str, Host] = {}
         self.ports: set[int] = set()
         """Port ids of all request sockets, now and before: what tells our own events from others'."""
+        self._deleted_at = -_PATIENCE_S
+        """When something was last deleted whose id, name or port the kernel may still hold."""
 
     def close(self) -> None:
         for host in self._hosts.values():
@@ -230,17 +232,19 @@ class Door:
     def _tunnels(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
         codec = host.l2tp
         if ops[0].verb is Verb.DELETE:
+            self._deleted_at = time.monotonic()
             tunnels = [op.target for op in ops if isinstance(op.target, Tunnel)]
             errors = _deletions_forgiven(ops, host.genl.batch([codec.tunnel_delete(t.id) for t in tunnels]))
             waiting = {i: codec.tunnel_get(t.id) for i, t in enumerate(tunnels) if i not in errors}
             return errors | _wait_gone(host.genl, waiting)
         requests = [codec.tunnel_create(op.target) for op in ops if isinstance(op.target, Tunnel)]
-        return _patiently(host.genl, requests)
+        return _patiently(host.genl, requests, self._deleted_at + _PATIENCE_S)
 
     def _sessions(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
         codec = host.l2tp
         sessions = [op.target for op in ops if isinstance(op.target, Session)]
         if ops[0].verb is Verb.DELETE:
+            self._deleted_at = time.monotonic()
             errors = _deletions_forgiven(ops, host.genl.batch([codec.session_delete(s) for s in sessions]))
             waiting = {i: codec.session_get(s.tunnel_id, s.id) for i, s in enumerate(sessions) if i not in errors}
             return errors | _wait_gone(host.genl, waiting)
@@ -248,7 +252,7 @@ class Door:
             codec.session_modify(s) if op.verb is Verb.UPDATE else codec.session_create(s)
             for op, s in zip(ops, sessions, strict=True)
         ]
-        return _patiently(host.genl, requests)
+        return _patiently(host.genl, requests, self._deleted_at + _PATIENCE_S)
 
     def _links(self, host: Host, ops: list[Operation]) -> dict[int, Error]:
         errors: dict[int, Error] = {}
@@ -349,10 +353,9 @@ def _on_devices(
     return errors
 
 
-def _patiently(sock: Netlink, requests: Sequence[Message]) -> dict[int, KernelError]:
-    """Create; where an id, name or port is still taken by something on its way out, wait for it and try again."""
+def _patiently(sock: Netlink, requests: Sequence[Message], deadline: float) -> dict[int, KernelError]:
+    """Create; where an id, name or port is still taken by something on its way out, try again until the deadline."""
     errors = sock.batch(requests)
-    deadline = time.monotonic() + _PATIENCE_S
     pause = _FIRST_WAIT_S
     while taken := [i for i, e in errors.items() if e.code in _STILL_TAKEN]:
         if time.monotonic() > deadline:

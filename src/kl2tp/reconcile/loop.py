@@ -72,6 +72,8 @@ class _Waiter:
     """Somebody who wants to know when these tunnels have been through the engine."""
 
     left: set[str]
+    flying: set[str]
+    """Those of them that were being worked on when the question came: their next landing is no answer yet."""
     done: asyncio.Future[list[Result]]
     results: list[Result]
     progress: Callable[[int, int], None] | None
@@ -111,7 +113,7 @@ class Loop:
     # -- for the daemon --------------------------------------------------------------------------------------------
 
     async def set_specs(self, specs: Mapping[str, TunnelSpec], touched: Iterable[str]) -> None:
-        """Take new specs; `touched` were added, changed or removed, and are looked at next."""
+        """Take new specs; `touched` were added, changed or removed. Looking at them is for the caller to ask."""
         names = list(touched)
         await self._in_thread(lambda: self.engine.set_specs(specs))
         for start in range(0, len(names), CHUNK):
@@ -122,12 +124,16 @@ class Loop:
             self._settling.add(name)
             self.states.setdefault(name, State()).enter("pending" if name in specs else "removing")
         self._watch_namespaces()
-        self.look_at(names)
 
     def look_at(self, names: Iterable[str]) -> None:
         """Have these tunnels looked at soon."""
         self._asked.update(dict.fromkeys(names))
         self._wake.set()
+
+    def begin(self) -> None:
+        """Have every tunnel looked at for the first time, leftovers of an earlier life first."""
+        self.look_at(self.engine.names())
+        self._damaged |= self.engine.namespaces
 
     def sweep(self) -> None:
         """Have every tunnel looked at."""
@@ -141,7 +147,7 @@ class Loop:
         left = set(names)
         if not left:
             return []
-        waiter = _Waiter(left, self._loop.create_future(), [], progress, len(left))
+        waiter = _Waiter(left, left & self._flying, self._loop.create_future(), [], progress, len(left))
         self._waiters.append(waiter)
         self.look_at(left)
         return await waiter.done
@@ -275,7 +281,8 @@ class Loop:
 
     def _answer_waiters(self, results: list[Result]) -> None:
         for waiter in list(self._waiters):
-            mine = [r for r in results if r.name in waiter.left]
+            mine = [r for r in results if r.name in waiter.left and r.name not in waiter.flying]
+            waiter.flying.difference_update(r.name for r in results)
             if not mine:
                 continue
             waiter.results += mine
