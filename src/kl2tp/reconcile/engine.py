@@ -15,7 +15,7 @@ from kl2tp.ipsec.keys import KeyFileError, KeyRing
 from kl2tp.kernel.door import Door
 from kl2tp.kernel.netlink import KernelError
 from kl2tp.model.objects import Direction, KernelObject, Key, Policy, Sa
-from kl2tp.model.plan import Conflict, Operation, Plan, Unit, plan, satisfied
+from kl2tp.model.plan import Conflict, Operation, Plan, Stage, Unit, plan, satisfied
 from kl2tp.model.spec import TunnelSpec
 from kl2tp.reconcile.compile import PRIORITY_PROTECT, compile_unit, keying
 from kl2tp.reconcile.ledger import Ledger
@@ -162,6 +162,10 @@ class Engine:
             except (KeyFileError, ValueError) as error:
                 problems[name] = str(error)
         owned = {name: self._owned(name, unit) for name, unit in units.items()}
+        if note:
+            for name in units:
+                if self.ledger.dismantling(name):
+                    self.door.finish_dismantling(key for key in owned[name] if key[0] == "tunnel")
         # Of what was never begun nothing needs to be read: whatever stands in its place makes its creation fail.
         fresh = {name for name in units if careless and not owned[name]}
         keys: set[Key] = set()
@@ -245,6 +249,7 @@ class Engine:
         wanted = {name: frozenset(chunk.units[name].keys()) for name in clear}
         self.ledger.record({n: chunk.owned[n] | wanted[n] for n in clear if n not in chunk.fresh})
         self.ledger.record({n: wanted[n] for n in clear if n in chunk.fresh}, tentative=True)
+        self.ledger.note_dismantling({op.unit for op in chunk.plan.operations if op.stage == Stage.DISMANTLE_TUNNEL})
         outcome = self.door.execute(chunk.plan.operations)
         for op in outcome.done:
             results[op.unit].done.append(op)

@@ -43,6 +43,7 @@ class Ledger:
         self._namespaces: dict[str, int] = {}
         self._rollovers: dict[str, float] = {}
         self._tentative: set[str] = set()
+        self._dismantling: set[str] = set()
         self._lines = 0
         self._load()
         self._file = self._open()
@@ -64,6 +65,16 @@ class Ledger:
         """Whether a crash left open if anything of the unit was made."""
         return unit in self._tentative
 
+    def dismantling(self, unit: str) -> bool:
+        """Whether a crash left open if the unit's tunnels are still on their way out."""
+        return unit in self._dismantling
+
+    def note_dismantling(self, units: Iterable[str]) -> None:
+        """Tunnels of these units are about to be deleted, which the kernel does in its own time. Raises LedgerError."""
+        new = [name for name in units if name not in self._dismantling]
+        self._dismantling.update(new)
+        self._append([json.dumps({"d": name}) for name in new])
+
     def record(self, units: Mapping[str, Collection[Key]], *, tentative: bool = False) -> None:
         """Write down what is owned from now on, in one write; a unit without keys is forgotten. Raises LedgerError.
 
@@ -71,8 +82,9 @@ class Ledger:
         """
         lines: list[str] = []
         for name, keys in units.items():
-            settled = name in self._tentative and not tentative
+            settled = name in self._dismantling or (name in self._tentative and not tentative)
             self._tentative.discard(name)
+            self._dismantling.discard(name)
             if tentative:
                 self._tentative.add(name)
             if not keys:
@@ -136,8 +148,12 @@ class Ledger:
             entry = json.loads(line)
             if "s" in entry:
                 self._tentative.discard(entry["s"])
+                self._dismantling.discard(entry["s"])
+            elif "d" in entry:
+                self._dismantling.add(entry["d"])
             elif "u" in entry:
                 self._tentative.discard(entry["u"])
+                self._dismantling.discard(entry["u"])
                 if entry.get("t"):
                     self._tentative.add(entry["u"])
                 if entry["k"]:
@@ -209,6 +225,7 @@ class Ledger:
             for name, text in self._units.items()
             for mark in (',"t":1' if name in self._tentative else "",)
         ]
+        lines += [json.dumps({"d": unit}) for unit in self._dismantling]
         lines += [json.dumps({"r": unit, "t": began}) for unit, began in self._rollovers.items()]
         temporary = self._path.with_suffix(".new")
         try:
