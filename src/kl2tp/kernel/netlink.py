@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
@@ -42,6 +43,16 @@ BATCH = 64
 _BUFFER = 1 << 17
 _REPLY_TIMEOUT_S = 20
 """The kernel answers inside `send()`; waiting at all means that a reply was lost."""
+
+
+class _Scratch(threading.local):
+    """Where datagrams are received, one buffer for all sockets of a thread: hundreds of namespaces need no more."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(_BUFFER))
+
+
+_scratch = _Scratch()
 
 
 class KernelError(OSError):
@@ -170,8 +181,6 @@ class Netlink:
             self._socket.close()
             raise
         self.port_id: int = self._socket.getsockname()[0]
-        self._buffer = bytearray(_BUFFER)
-        self._view = memoryview(self._buffer)
         self._sequence = 0
         self.sent = 0
         """Requests that change something, sent so far."""
@@ -188,12 +197,12 @@ class Netlink:
     def _receive(self) -> bytes:
         # Into one buffer: a fresh one of this size for each of thousands of small replies costs more than the replies.
         try:
-            size = self._socket.recv_into(self._buffer)
+            size = self._socket.recv_into(_scratch.view)
         except BlockingIOError:
             raise KernelError(errno.ETIMEDOUT, "a netlink reply was lost") from None
         except OSError as error:  # ENOBUFS: replies that nobody had room for
             raise KernelError(error.errno or errno.EIO, "netlink replies were lost") from None
-        return bytes(self._view[:size])
+        return bytes(_scratch.view[:size])
 
     def batch(self, requests: Sequence[Message]) -> dict[int, KernelError]:
         """Send changes; returns the failures by index. A failed request does not stop those after it."""
@@ -328,8 +337,6 @@ class EventSocket:
         except PermissionError:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._socket.bind((0, 0))
-        self._buffer = bytearray(_BUFFER)
-        self._view = memoryview(self._buffer)
 
     def join(self, group: int) -> None:
         """Join a multicast group by number."""
@@ -344,7 +351,7 @@ class EventSocket:
     def receive(self) -> bytes | None:
         """The next datagram, None if there is none. Raises OSError ENOBUFS when events were lost."""
         try:
-            size = self._socket.recv_into(self._buffer)
+            size = self._socket.recv_into(_scratch.view)
         except BlockingIOError:
             return None
-        return bytes(self._view[:size])
+        return bytes(_scratch.view[:size])
