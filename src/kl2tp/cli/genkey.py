@@ -24,7 +24,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help="write a new file with mode 0600; never overwrites one"
+        "-o", "--output", metavar="FILE", help="write a new file with mode 0600, owned by the owner of its directory"
     )
     common(parser)
     parser.set_defaults(run=run)
@@ -50,4 +50,12 @@ def _write(path: str, line: str) -> None:
     except OSError as error:
         raise exits.CommandError(f"cannot make {path}: {error.strerror}") from None
     with open(fd, "w", encoding="ascii") as file:
+        _hand_over(fd, path)
         file.write(line)
+
+
+def _hand_over(fd: int, path: str) -> None:
+    """Made by root, the file belongs to the owner of its directory: the daemon may have a user of its own."""
+    if os.geteuid() == 0:
+        directory = os.stat(os.path.dirname(path) or ".")
+        os.fchown(fd, directory.st_uid, directory.st_gid)

@@ -88,11 +88,11 @@ def managers(machine: Machine) -> Iterator[Finding]:
     running = {name for _, name in machine.processes()}
     if "NetworkManager" in running and not _installed(machine, RULES, _RULE):
         why = "it would run DHCP on every new tunnel device"
-        mend = "install -m 644 systemd/90-kl2tp.rules /etc/udev/rules.d/ && udevadm control --reload"
+        mend = "install -m 644 systemd/kl2tp.rules /etc/udev/rules.d/90-kl2tp.rules && udevadm control --reload"
         yield warn("NetworkManager is not told to leave tunnel devices alone", why, mend)
     if "systemd-network" in running and not _installed(machine, NETWORKS, _NETWORK):
         why = "a .network file that matches every device would match tunnel devices too"
-        mend = "install -m 644 systemd/05-kl2tp.network /etc/systemd/network/ && networkctl reload"
+        mend = "install -m 644 systemd/kl2tp.network /etc/systemd/network/05-kl2tp.network && networkctl reload"
         yield warn("systemd-networkd is not told to leave tunnel devices alone", why, mend)
 
 
@@ -119,9 +119,15 @@ def modules(machine: Machine) -> Iterator[Finding]:
 def _forbidden(text: str, path: str, loaded: set[str]) -> Iterator[Finding]:
     refused = {name.replace("-", "_") for name in _REFUSED.findall(text)}
     for module in [name for name in MODULES if name in refused and name not in loaded]:
-        yield fail(f"{path} keeps module {module} from being loaded", "tunnels need it", f"sed -i '/{module}/d' {path}")
+        yield fail(f"{path} keeps module {module} from being loaded", "tunnels need it", _lift(path, module))
     listed = {name.replace("-", "_") for name in _BLACKLIST.findall(text)} - refused
     for module in [name for name in MODULES if name in listed and name not in loaded]:
         why = "the kernel cannot load it by itself"
-        mend = f"modprobe {module}   # at every boot: /etc/modules-load.d"
-        yield warn(f"{path} blacklists module {module}", why, mend)
+        yield warn(f"{path} blacklists module {module}", why, _lift(path, module))
+
+
+def _lift(path: str, module: str) -> str:
+    """The command that lifts a ban: in a file of the administrator's, or over one of a package's."""
+    if path.startswith("/etc/"):
+        return f"sed -i 's/^.*{module}/# &/' {path}"
+    return f"ln -s /dev/null /etc/modprobe.d/{os.path.basename(path)}"
