@@ -77,8 +77,8 @@ def _run(given: list[str]) -> int:
     except (BrokenPipeError, KeyboardInterrupt):
         raise
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        print(f"kl2tp: error:{where} {error.strerror or error}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"kl2tp: error: {where}{error.strerror or error}", file=sys.stderr)
         return exits.FAILED
 
 

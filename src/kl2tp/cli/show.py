@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
 def text(answer: Answer, paint: Paint, width: int | None) -> Iterator[str]:
     """All of it, for people."""
+    answer = _safe(answer)
     yield from _head(answer, paint)
     if spec := answer.get("spec"):
         yield from _section("Declared", paint)
@@ -61,6 +62,15 @@ def text(answer: Answer, paint: Paint, width: int | None) -> Iterator[str]:
         if key not in _KNOWN and isinstance(value, Mapping | list) and value:
             yield from _section(_label(key).capitalize(), paint)
             yield from _anything(value, paint, width)
+
+
+def _safe(value: Any) -> Any:
+    """The answer without characters that would command the terminal; line breaks stay."""
+    if isinstance(value, str):
+        return "\n".join(printable(line) for line in value.split("\n"))
+    if isinstance(value, Mapping):
+        return {_safe(key): _safe(item) for key, item in value.items()}
+    return [_safe(item) for item in value] if isinstance(value, list) else value
 
 
 def _head(answer: Answer, paint: Paint) -> Iterator[str]:
@@ -85,9 +95,7 @@ def _section(title: str, paint: Paint) -> Iterator[str]:
 def _objects(objects: Sequence[Mapping[str, Any]], paint: Paint) -> Iterator[str]:
     for thing in objects:
         present, differences = thing.get("present", True), thing.get("differences") or ()
-        mark, style = (
-            ("=", "dim") if present and not differences else ("~", "yellow") if present else ("-", "red")
-        )
+        mark, style = ("=", "dim") if present and not differences else ("~", "yellow") if present else ("-", "red")
         missing = "" if present else "  (missing)"
         yield paint(f"  {mark} {printable(str(thing.get('text', '')))}{missing}", style)
         for difference in differences:
@@ -123,12 +131,16 @@ def _statistics(statistics: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _overhead(overhead: Any, paint: Paint, width: int | None) -> Iterator[str]:
-    if isinstance(overhead, list) and overhead and all("bytes" in row and "layer" in row for row in overhead):
-        total = sum(int(row["bytes"] or 0) for row in overhead)
+    if isinstance(overhead, list) and overhead and all(_is_layer(row) for row in overhead):
+        total = sum(row["bytes"] for row in overhead)
         rows = [*overhead, {"layer": "total", "bytes": total}]
         yield from _records(rows, paint, width)
     else:
         yield from _anything(overhead, paint, width)
+
+
+def _is_layer(row: Any) -> bool:
+    return isinstance(row, Mapping) and "layer" in row and isinstance(row.get("bytes"), int)
 
 
 def _anything(value: Any, paint: Paint, width: int | None) -> Iterator[str]:
@@ -149,7 +161,7 @@ def _records(rows: Sequence[Mapping[str, Any]], paint: Paint, width: int | None)
     columns = [
         Column(
             _label(key),
-            right=all(isinstance(row.get(key), int | float) for row in rows if key in row),
+            right=_numbers(key, rows),
             shrink=True,
         )
         for key in keys
@@ -157,6 +169,10 @@ def _records(rows: Sequence[Mapping[str, Any]], paint: Paint, width: int | None)
     cells = [[_cell(key, row.get(key)) for key in keys] for row in rows]
     for line in table.render(columns, cells, paint, width and width - 2):
         yield f"  {line}"
+
+
+def _numbers(key: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    return key != "spi" and all(isinstance(row.get(key), int | float) for row in rows if key in row)
 
 
 def _cell(key: str, value: Any) -> str:

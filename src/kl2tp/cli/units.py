@@ -1,7 +1,6 @@
 """Numbers for people: durations, ages, bytes, counts."""
 
 import time
-from typing import Any
 
 _STEPS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
@@ -24,7 +23,7 @@ def duration(seconds: float) -> str:
     return "0s"
 
 
-def age(since: Any) -> str:
+def age(since: float | str | None) -> str:
     """How long ago: of seconds since the epoch, or of an ISO 8601 time; other text stays as it is."""
     if not since:
         return "-"
@@ -32,10 +31,12 @@ def age(since: Any) -> str:
         from datetime import datetime
 
         try:
-            since = datetime.fromisoformat(since).timestamp()
+            moment = datetime.fromisoformat(since).timestamp()
         except ValueError:
             return since
-    return duration(time.time() - float(since))
+    else:
+        moment = since
+    return duration(time.time() - moment)
 
 
 def size(count: float) -> str:
