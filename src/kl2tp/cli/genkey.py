@@ -7,11 +7,13 @@ from kl2tp.cli import exits
 from kl2tp.cli.options import common
 
 _DESCRIPTION = """\
-Print a line with a new random key, for a key file that both ends of a tunnel hold."""
+Print a line with a new random key, for a key file that both ends of a tunnel hold. Written to a
+new file, a second line goes with it, from which cookies are derived: leave it when keys change."""
 _EPILOG = """\
 examples:
   kl2tp genkey --output /etc/kl2tp/keys/madrid.key    a new file that only its owner can read
-  kl2tp genkey >> /etc/kl2tp/keys/madrid.key          a second key: the first step of a rotation"""
+  kl2tp genkey >> /etc/kl2tp/keys/madrid.key          a second key: the first step of a rotation
+  sed -i "s|^key .*|$(kl2tp genkey)|" /etc/kl2tp/keys/madrid.key    a new key in the place of the old"""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -32,17 +34,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Print a key, or write it."""
-    from kl2tp.ipsec.keys import generate
+    from kl2tp.ipsec.keys import generate, new_file
 
-    line = generate().rstrip("\n") + "\n"
     if args.output:
-        _write(args.output, line)
+        _write(args.output, new_file())
     else:
-        print(line, end="")
+        print(generate())
     return exits.OK
 
 
-def _write(path: str, line: str) -> None:
+def _write(path: str, content: str) -> None:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
@@ -51,7 +52,7 @@ def _write(path: str, line: str) -> None:
         raise exits.CommandError(f"cannot make {path}: {error.strerror}") from None
     with open(fd, "w", encoding="ascii") as file:
         _hand_over(fd, path)
-        file.write(line)
+        file.write(content)
 
 
 def _hand_over(fd: int, path: str) -> None:

@@ -3,18 +3,19 @@
 A key file is text of at most 64 KiB, in lines; `#` begins a comment. Both ends hold the same shared file:
 
     key BASE64           # 32 bytes or more; `kl2tp genkey` prints such a line
+    cookie BASE64        # optional: what derived session cookies come from; else from the first key
 
-The first `key` sends, all of them are accepted inbound. To rotate without loss: append the new key on both
-ends, then move it to the first place on both ends, then remove the old one. Every tunnel that names the
-file gets keys of its own.
+The first `key` sends, all of them are accepted inbound. To rotate without loss: put the new key in the
+place of the old one, on both ends within the tunnel's `overlap`; or, without haste, append the new key on
+both ends, then move it to the first place on both ends, then remove the old one. Keep the `cookie`: a
+session whose cookies change must be made anew. Every tunnel that names the file gets keys of its own.
 
 For a peer without kl2tp the associations are written out, the first `out` sends:
 
     in  spi 0x1001 key HEX [auth HEX]
     out spi 0x2001 key HEX [auth HEX]
 
-Either kind may have a line `cookie BASE64`: derived session cookies come from it, and so stay when keys are
-rotated.
+A `cookie` line may stand beside them, and must if cookies are to be derived.
 """
 
 import base64
@@ -104,6 +105,11 @@ class KeyFile:
 def generate() -> str:
     """A new `key` line, without newline."""
     return f"key {base64.b64encode(secrets.token_bytes(MIN_MATERIAL)).decode()}"
+
+
+def new_file() -> str:
+    """The content of a new key file: a key, and beside it what cookies are derived from, to outlive the key."""
+    return f"{generate()}\n{generate().replace('key', 'cookie', 1)}\n"
 
 
 def read(path: str) -> KeyFile:

@@ -21,6 +21,7 @@ from kl2tp.ipsec.keyfile import (
     RawKey,
     SharedKey,
     generate,
+    new_file,
     parse,
     read,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "derive",
     "generate",
     "is_left",
+    "new_file",
     "parse",
     "read",
 ]

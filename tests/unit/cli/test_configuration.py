@@ -89,6 +89,9 @@ def test_a_key_file_is_made_for_its_owner_alone_and_never_overwritten(shell: She
         os.umask(old)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     before = path.read_text()
+    made = parse(str(path), before.encode())
+    assert len(made.shared) == 1
+    assert made.cookie_seed  # so that cookies stay when the key is replaced
     outcome = shell("genkey", "-o", str(path))
     assert outcome.status == 1
     assert outcome.err.startswith(f"kl2tp: error: {path} exists\nhint: ")
