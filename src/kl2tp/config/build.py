@@ -154,7 +154,8 @@ class Builder:
     def _ids(self, draft: Draft) -> None:
         draft.netns = draft.fields.get("netns", "")
         draft.ids = self._required(draft, "ids")
-        self.claims.tunnel(known(draft.netns), known(draft.ids)[0], (draft.fields.place("ids"), draft.name))
+        claim = (draft.fields.place("ids"), draft.name)
+        draft.ids_taken = not self.claims.tunnel(known(draft.netns), known(draft.ids)[0], claim)
 
     def _local(self, draft: Draft) -> None:
         draft.local = self._share(self._required(draft, "local"))
@@ -193,9 +194,7 @@ class Builder:
         mtu: int = draft.fields.get("path_mtu", 1500)
         if mtu < 1280 and len(known(draft.remote)) == 16:
             message = f"{draft.name}: a path_mtu of {mtu} is impossible with IPv6"
-            self.problems.add(
-                draft.fields.place("path_mtu"), message, "every IPv6 path carries 1280 bytes", "mtu"
-            )
+            self.problems.add(draft.fields.place("path_mtu"), message, "every IPv6 path carries 1280 bytes", "mtu")
             raise Broken
         draft.path_mtu = mtu
 

@@ -53,16 +53,15 @@ class Claims:
         """A tunnel's name."""
         first = self.names.setdefault(name, claim)
         if first is not claim:
-            self.refuse(
-                claim, first, "the name is taken by", "names are unique over all files and sets", "name"
-            )
+            self.refuse(claim, first, "the name is taken by", "names are unique over all files and sets", "name")
 
-    def tunnel(self, netns: str, number: int, claim: Claim) -> None:
-        """A local tunnel id."""
+    def tunnel(self, netns: str, number: int, claim: Claim) -> bool:
+        """A local tunnel id. False if it was taken."""
         first = self.tunnels.setdefault((netns, number), claim)
         if first is not claim:
             what = f"the local tunnel id {number} is taken{_in(netns)} by"
             self.refuse(claim, first, what, "give each tunnel an id of its own before the slash", "tunnel")
+        return first is claim
 
     def reqid(self, netns: str, number: int, claim: Claim) -> None:
         """The reqid of a protected tunnel."""
@@ -90,9 +89,7 @@ class Claims:
         first = self.ports.setdefault(key, claim)
         if first is not claim:
             what = f"the local address {addr.text(local)} port {port} is taken{_in(netns)} by"
-            hint = (
-                "give each tunnel a local port of its own, as in ports: 20001/1701, or use encapsulation: ip"
-            )
+            hint = "give each tunnel a local port of its own, as in ports: 20001/1701, or use encapsulation: ip"
             self.refuse(claim, first, what, hint, "port")
         elif key in self.nat_ports:
             self._both_uses(claim, self.nat_ports[key], port)

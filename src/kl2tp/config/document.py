@@ -130,9 +130,7 @@ class _Composer:
     def collection(self, event: Any, depth: int) -> Node:
         """A mapping or a sequence."""
         if depth >= MAX_DEPTH:
-            raise _Stop(
-                event.start_mark, f"nested deeper than {MAX_DEPTH} levels", "no setting is as deep as this"
-            )
+            raise _Stop(event.start_mark, f"nested deeper than {MAX_DEPTH} levels", "no setting is as deep as this")
         if type(event) is yaml.MappingStartEvent:
             return self.mapping(event, depth + 1)
         return self.sequence(event, depth + 1)
@@ -152,10 +150,10 @@ class _Composer:
             else:
                 key, mark, plain = self.key(event, depth)
             value = following()
-            if type(value) is scalar and value.anchor is None and value.tag is None:
-                append((key, mark, Scalar(value.value, value.start_mark, not value.style)))
-            elif plain and key == "<<":
+            if plain and key == "<<":
                 merges.append(node(value, depth))
+            elif type(value) is scalar and value.anchor is None and value.tag is None:
+                append((key, mark, Scalar(value.value, value.start_mark, not value.style)))
             else:
                 append((key, mark, node(value, depth)))
         for merge in merges:
@@ -197,14 +195,10 @@ class _Composer:
             raise _Stop(event.start_mark, f"there is no anchor '&{event.anchor}' before this alias")
         target = self.anchors[event.anchor]
         if target is None:
-            raise _Stop(
-                event.start_mark, f"the alias '*{event.anchor}' is inside the very value it stands for"
-            )
+            raise _Stop(event.start_mark, f"the alias '*{event.anchor}' is inside the very value it stands for")
         self.aliased += self.sizes[event.anchor]
         if self.aliased > MAX_ALIASED:
-            raise _Stop(
-                event.start_mark, f"aliases repeat more than {MAX_ALIASED:,} values", "use a set, or defaults"
-            )
+            raise _Stop(event.start_mark, f"aliases repeat more than {MAX_ALIASED:,} values", "use a set, or defaults")
         return target
 
 
@@ -212,9 +206,7 @@ def _merge(into: Mapping, source: Node) -> None:
     """Follow a merge key: keys that are there already win, earlier sources win over later ones."""
     for item in source.items if isinstance(source, Sequence) else [source]:
         if not isinstance(item, Mapping):
-            raise _Stop(
-                item.mark, "'<<' merges mappings only", "write <<: *name, where &name marks a mapping"
-            )
+            raise _Stop(item.mark, "'<<' merges mappings only", "write <<: *name, where &name marks a mapping")
         have = {pair[0] for pair in into.pairs}
         into.pairs.extend(pair for pair in item.pairs if pair[0] not in have)
 
@@ -244,15 +236,17 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, name: str, problems: Problem
     if mark is None:
         problems.add(Where(name, 0, 0), message)
         return
-    problems.add(
-        Where(name, mark.line + 1, mark.column + 1), f"not YAML: {message}", _syntax_hint(mark, text)
-    )
-
-
-def _syntax_hint(mark: Mark, text: str) -> str:
     lines = text.split("\n", mark.line + 1)
-    line = lines[mark.line] if mark.line < len(lines) else ""
-    if "\t" in line[: mark.column + 1]:
+    if mark.line < len(lines):
+        place, line = Where(name, mark.line + 1, mark.column + 1), lines[mark.line]
+    else:
+        place, line = Where(name, len(lines), len(lines[-1]) + 1), ""
+    problems.add(place, f"not YAML: {message}", _syntax_hint(line, mark.column))
+
+
+def _syntax_hint(line: str, column: int) -> str:
+    """What is usually behind an error in this line."""
+    if "\t" in line[: column + 1]:
         return "indent with spaces: YAML allows no tab here"
     value = line.partition(":")[2].lstrip()
     if value[:1] in ("[", "{") and "{" in value[1:]:

@@ -19,6 +19,8 @@ class Draft:
     fields: Fields
     netns: str | None = None
     ids: tuple[int, int] | None = None
+    ids_taken: bool = False
+    """Our tunnel id is another tunnel's too: ids that follow from it need not be reported again."""
     local: bytes | None = None
     remote: bytes | None = None
     encap: Encap | None = None

@@ -165,9 +165,7 @@ class Reader:
         elif type(node) is Scalar and section.short is not None:
             fields = self._short(section, section.short, node, label)
         else:
-            self.problems.add(
-                node.mark, f"{label}: {_a(node)} where a mapping belongs", _mapping_hint(section)
-            )
+            self.problems.add(node.mark, f"{label}: {_a(node)} where a mapping belongs", _mapping_hint(section))
             raise Broken
         if section in self.bases:
             fields.inherit(self.bases[section])
@@ -186,10 +184,11 @@ class Reader:
         """The pairs of a mapping. What does not go through `_pair` is where a big file spends its time."""
         scalars = {} if self.templates else fields.section.scalars
         own = fields.own
+        meant: list[str] = []
         for name, mark, value in node.pairs:
             scalar = scalars.get(name)
             if scalar is None or type(value) is not Scalar or scalar[0] in own or value.text in EMPTY:
-                self._pair(fields, node, name, mark, value)
+                meant.append(self._pair(fields, node, name, mark, value))
                 continue
             key, words, parse = scalar
             text = value.text
@@ -197,11 +196,17 @@ class Reader:
                 own[key] = (words[text] if text in words else parse(text), value.mark)
             except Bad:
                 self._pair(fields, node, name, mark, value)
+        for key in meant:
+            if key and key not in own:
+                fields.spoil(key)
 
-    def _pair(self, fields: Fields, node: Mapping, name: str, mark: Mark, value: Node) -> None:
+    def _pair(self, fields: Fields, node: Mapping, name: str, mark: Mark, value: Node) -> str:
+        """One pair of a mapping. If its key is unknown: the key that was probably meant."""
         key = fields.section.keys.get(name)
         if key is None:
-            self.problems.add(mark, *schema.advice(fields.section, name))
+            message, hint, meant = schema.advice(fields.section, name)
+            self.problems.add(mark, message, hint)
+            return meant
         elif key.name in fields.own or (fields.broken is not None and key.name in fields.broken):
             self._duplicate(name, mark, key, node)
         else:
@@ -209,13 +214,12 @@ class Reader:
                 self._value(fields, key, name, mark, value)
             except Broken:
                 fields.spoil(key.name)
+        return ""
 
     def _value(self, fields: Fields, key: Key, label: str, mark: Mark, node: Node) -> None:
         """Anything but the plain case. Raises `Broken`."""
         if type(node) is Scalar and node.empty and (key.section is None or key.many):
-            self.problems.add(
-                mark, f"{label} has no value", f"e.g. {label}: {key.eg}" if key.eg else ""
-            )
+            self.problems.add(mark, f"{label} has no value", f"e.g. {label}: {key.eg}" if key.eg else "")
             raise Broken
         if key.named:
             value, varies = self._named(key, node, label)
@@ -234,9 +238,7 @@ class Reader:
 
     def _scalar(self, type_: Type[Any], node: Node, label: str) -> Any:
         if type(node) is not Scalar:
-            self.problems.add(
-                node.mark, f"{label}: {_a(node)} where one value belongs", _scalar_hint(node, type_)
-            )
+            self.problems.add(node.mark, f"{label}: {_a(node)} where one value belongs", _scalar_hint(node, type_))
             raise Broken
         if self.templates and ("{" in node.text or "}" in node.text):
             return self._template(type_, node, label)

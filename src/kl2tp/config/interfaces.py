@@ -97,9 +97,7 @@ class InterfaceBuilder:
             else:
                 place = where(fields.place("bridge"))
                 message = f"{owner}: an interface joins a bridge or a VRF, not both; bridge is at {place}"
-                self.problems.add(
-                    fields.place("vrf"), message, "put the bridge itself into the VRF", "masters"
-                )
+                self.problems.add(fields.place("vrf"), message, "put the bridge itself into the VRF", "masters")
         for key, master in (("bridge", bridge), ("vrf", vrf)):
             if master:
                 self.claims.master(home, master, (fields.place(key), owner))
@@ -134,14 +132,10 @@ class InterfaceBuilder:
         most = mtu - (60 if six else 40)
         if spec.mss and spec.mss > most:
             at = where(fields.place("mtu"))
-            message = (
-                f"{owner}: an mss of {spec.mss} is over {most}, the mtu (at {at}) less IP and TCP headers"
-            )
+            message = f"{owner}: an mss of {spec.mss} is over {most}, the mtu (at {at}) less IP and TCP headers"
             self.problems.add(fields.place("mss"), message, "mss: auto", "mss")
 
-    def _routes(
-        self, owner: str, domain: Domain, name: str, fields: Fields, addresses: Nets
-    ) -> tuple[RouteSpec, ...]:
+    def _routes(self, owner: str, domain: Domain, name: str, fields: Fields, addresses: Nets) -> tuple[RouteSpec, ...]:
         given: list[tuple[Fields, Mark]] = fields.get("routes", ())
         if given and not fields.get("up", True):
             message = f"{owner}: an interface that is down (at {where(fields.place('up'))}) carries no routes"
@@ -156,9 +150,7 @@ class InterfaceBuilder:
     def _route(self, owner: str, route: Fields, addresses: Nets) -> RouteSpec:
         to: Net | None = route.get("to")
         if to is None:
-            self.problems.add(
-                route.mark, f"{owner}: a route without destination", "e.g. to: 10.2.0.0/16", "to"
-            )
+            self.problems.add(route.mark, f"{owner}: a route without destination", "e.g. to: 10.2.0.0/16", "to")
             raise Broken
         via: bytes = route.get("via", b"")
         if via:

@@ -59,11 +59,7 @@ def _conf_d(directory: str, problems: Problems) -> list[str]:
         if entry.endswith(".yml"):
             hint = f"rename it to {entry[:-4]}.yaml, or to something else if it is not meant to be read"
             problems.add(Where(os.path.join(directory, entry), 0, 0), "only *.yaml is read here", hint)
-    return [
-        os.path.join(directory, name)
-        for name in entries
-        if name.endswith(".yaml") and not name.startswith(".")
-    ]
+    return [os.path.join(directory, name) for name in entries if name.endswith(".yaml") and not name.startswith(".")]
 
 
 def _desired(texts: list[tuple[str, str]], problems: Problems, main: str) -> Desired:
@@ -74,9 +70,7 @@ def _desired(texts: list[tuple[str, str]], problems: Problems, main: str) -> Des
         if root is not None and not (isinstance(root, Scalar) and root.empty):
             files.append(_File(name, root, problems))
         elif name == main and len(problems) == before:
-            problems.add(
-                Where(name, 0, 0), "there is nothing in it", "begin with tunnels: as the examples do"
-            )
+            problems.add(Where(name, 0, 0), "there is nothing in it", "begin with tunnels: as the examples do")
     first = files[0] if files and files[0].name == main else None
     inherited = bases(first.section("defaults", DEFAULTS) if first is not None else None)
     daemon = _daemon(first.section("daemon", DAEMON) if first is not None else None)
@@ -109,7 +103,7 @@ class _File:
             return
         for key, mark, node in root.pairs:
             if key not in TOP.keys:
-                problems.add(mark, *advice(TOP, key))
+                problems.add(mark, *advice(TOP, key)[:2])
             elif key in self.parts:
                 twice(problems, key, mark, self.parts[key][0])
             else:

@@ -59,9 +59,7 @@ class ProtectionBuilder:
         """Where the key is: one of three keys says it, and a tunnel's own wins over that in `defaults`."""
         if ipsec.broken is not None and not ipsec.broken.isdisjoint(KEY_SOURCES):
             raise Broken
-        named = [key for key in KEY_SOURCES if key in ipsec.own] or [
-            key for key in KEY_SOURCES if key in ipsec.all
-        ]
+        named = [key for key in KEY_SOURCES if key in ipsec.own] or [key for key in KEY_SOURCES if key in ipsec.all]
         if len(named) == 1:
             return _key_path(named[0], ipsec.get(named[0]), draft.name)
         if named:
@@ -69,9 +67,7 @@ class ProtectionBuilder:
             self.problems.add(ipsec.place(named[1]), message, "keep one of them", "key")
         else:
             message = f"{draft.name}: ipsec has no key"
-            self.problems.add(
-                ipsec.mark, message, f"name a {', '.join(KEY_SOURCES[:2])} or credential", "key"
-            )
+            self.problems.add(ipsec.mark, message, f"name a {', '.join(KEY_SOURCES[:2])} or credential", "key")
         raise Broken
 
     def _replay(self, draft: Draft, ipsec: Fields) -> tuple[bool, int]:
@@ -79,9 +75,7 @@ class ProtectionBuilder:
         window: int = ipsec.get("replay_window", ESN_WINDOW if esn else 0)
         if esn and not window:
             hint = f"replay_window: {ESN_WINDOW}, or leave it out"
-            self.problems.add(
-                ipsec.place("replay_window"), f"{draft.name}: esn needs a replay window", hint, "esn"
-            )
+            self.problems.add(ipsec.place("replay_window"), f"{draft.name}: esn needs a replay window", hint, "esn")
         return esn, window
 
     def _offload(self, draft: Draft, ipsec: Fields, nat: tuple[int, int]) -> tuple[str, bool]:
@@ -96,9 +90,7 @@ class ProtectionBuilder:
         if nat[0]:
             place = where(ipsec.place("nat_traversal"))
             message = f"{draft.name}: offload is impossible together with nat_traversal (at {place})"
-            self.problems.add(
-                offload.mark, message, "cards offload plain ESP only: switch one of them off", "nat"
-            )
+            self.problems.add(offload.mark, message, "cards offload plain ESP only: switch one of them off", "nat")
         return device, offload.get("type", False)
 
     def _reqid(self, draft: Draft, ipsec: Fields) -> int:
@@ -107,12 +99,11 @@ class ProtectionBuilder:
         place = ipsec.place("reqid") if given is not None else draft.fields.place("ids")
         reqid = (REQID_BASE + ids[0]) & 0xFFFFFFFF if given is None else given
         if not reqid:
-            message = (
-                f"{draft.name}: the reqid that follows from the tunnel id {ids[0]} is 0, which means any"
-            )
+            message = f"{draft.name}: the reqid that follows from the tunnel id {ids[0]} is 0, which means any"
             self.problems.add(place, message, "choose another tunnel id, or give a reqid", "reqid")
             raise Broken
-        self.claims.reqid(netns, reqid, (place, draft.name))
+        if given is not None or not draft.ids_taken:
+            self.claims.reqid(netns, reqid, (place, draft.name))
         return reqid
 
 

@@ -42,11 +42,16 @@ def show(text: str) -> str:
 
 
 def similar(word: str, among: Iterable[str]) -> str:
-    """`did you mean X?`, or the empty string if nothing is near."""
+    """The word that was probably meant, or the empty string if none is near."""
     import difflib
 
     close = difflib.get_close_matches(word.lower(), list(among), 1, 0.6)
-    return f"did you mean {close[0]}?" if close else ""
+    return close[0] if close else ""
+
+
+def _did_you_mean(word: str, among: Iterable[str]) -> str:
+    meant = similar(word, among)
+    return f"did you mean {meant}?" if meant else ""
 
 
 # Words
@@ -56,7 +61,7 @@ def choice(words: Mapping[str, T]) -> Type[T]:
     """One of a few words."""
 
     def refuse(text: str) -> T:
-        raise Bad(f"{show(text)} is none of {', '.join(words)}", similar(text, words))
+        raise Bad(f"{show(text)} is none of {', '.join(words)}", _did_you_mean(text, words))
 
     return Type(" | ".join(words), refuse, words)
 
@@ -163,9 +168,7 @@ METRIC = integer(0, U32)
 TABLE: Type[int] = either({"main": 254, "local": 255, "default": 253}, integer(1, U32))
 PATH_MTU = integer(576, 65535, "bytes")
 MTU: Type[int | None] = either({"auto": None}, integer(68, 65535, "bytes"))
-MSS: Type[int | None] = either(
-    {"auto": 0, "off": None, "no": None, "none": None}, integer(88, 65495, "bytes")
-)
+MSS: Type[int | None] = either({"auto": 0, "off": None, "no": None, "none": None}, integer(88, 65495, "bytes"))
 WINDOW = integer(0, 4096, "packets")
 NAT: Type[Pair] = either({"off": (0, 0), "no": (0, 0), "none": (0, 0)}, PORTS)
 
@@ -266,9 +269,7 @@ def link_local(address: bytes) -> bool:
 def _endpoint(text: str) -> bytes:
     address = _unicast(_address(text), text)
     if link_local(address):
-        raise Bad(
-            f"{show(text)} is a link-local address", "tunnels need an address that is valid beyond one link"
-        )
+        raise Bad(f"{show(text)} is a link-local address", "tunnels need an address that is valid beyond one link")
     return address
 
 
@@ -380,13 +381,9 @@ def _name(text: str) -> str:
 def device(text: str) -> str:
     """A network device's name. Raises `Bad`."""
     if len(text) > MAX_DEVICE:
-        raise Bad(
-            f"{show(text)} has {len(text)} characters: a network device's name has at most {MAX_DEVICE}"
-        )
+        raise Bad(f"{show(text)} has {len(text)} characters: a network device's name has at most {MAX_DEVICE}")
     if not _DEVICE.fullmatch(text):
-        raise Bad(
-            f"{show(text)} is not a name for a network device", "letters, digits and _ . @ + - are allowed"
-        )
+        raise Bad(f"{show(text)} is not a name for a network device", "letters, digits and _ . @ + - are allowed")
     if text in ("lo", "all", "default"):
         raise Bad(f"{show(text)} is a name that the kernel uses itself", "choose another name")
     return text
@@ -416,9 +413,7 @@ def _path(text: str) -> str:
     if any(ord(c) < 0x20 for c in text):
         raise Bad("the value has control characters in it")
     if not text.startswith("/"):
-        raise Bad(
-            f"{_shown(text)} is not an absolute path", "keys live in files: write the whole path, from /"
-        )
+        raise Bad(f"{_shown(text)} is not an absolute path", "keys live in files: write the whole path, from /")
     if text.endswith("/") and text.strip("/"):
         return text.rstrip("/")
     return text
@@ -449,34 +444,24 @@ def _hex_cookie(text: str) -> bytes:
     try:
         cookie = bytes.fromhex(digits)
     except ValueError:
-        raise Bad(
-            "the cookie is not written in hexadecimal", "8 or 16 hexadecimal digits: 4 or 8 bytes"
-        ) from None
+        raise Bad("the cookie is not written in hexadecimal", "8 or 16 hexadecimal digits: 4 or 8 bytes") from None
     if len(cookie) not in (4, 8) or len(digits) != 2 * len(cookie):
-        raise Bad(
-            f"the cookie has {len(digits)} hexadecimal digits", "8 or 16 hexadecimal digits: 4 or 8 bytes"
-        )
+        raise Bad(f"the cookie has {len(digits)} hexadecimal digits", "8 or 16 hexadecimal digits: 4 or 8 bytes")
     return cookie
 
 
 def _cookie_kind(text: str) -> int:
-    raise Bad(
-        "the value is none of none, auto, auto4, auto8", "given cookies are written {local: HEX, peer: HEX}"
-    )
+    raise Bad("the value is none of none, auto, auto4, auto8", "given cookies are written {local: HEX, peer: HEX}")
 
 
 COOKIE: Type[bytes] = either({"none": b""}, Type("HEX", _hex_cookie))
-COOKIE_KIND = Type(
-    "none | auto | auto4 | auto8", _cookie_kind, {"none": 0, "auto": 8, "auto4": 4, "auto8": 8}
-)
+COOKIE_KIND = Type("none | auto | auto4 | auto8", _cookie_kind, {"none": 0, "auto": 8, "auto4": 4, "auto8": 8})
 
 # Choices
 
 ENCAPSULATION = choice({"ip": Encap.IP, "udp": Encap.UDP})
 L2_SUBLAYER = choice({"default": L2Spec.DEFAULT, "none": L2Spec.NONE})
-SEQUENCING = choice(
-    {"none": (False, False), "send": (True, False), "require": (False, True), "both": (True, True)}
-)
+SEQUENCING = choice({"none": (False, False), "send": (True, False), "require": (False, True), "both": (True, True)})
 MODE = choice({"transport": Mode.TRANSPORT, "tunnel": Mode.TUNNEL})
 SIDE = choice({"auto": "", "left": "left", "right": "right"})
 OFFLOAD = choice({"crypto": False, "packet": True})
@@ -487,7 +472,7 @@ def _proposal(text: str) -> str:
     try:
         return ciphers.find(text).name
     except ValueError as error:
-        near = similar(text, ciphers.CIPHERS) if str(error).startswith("there is no") else ""
+        near = _did_you_mean(text, ciphers.CIPHERS) if str(error).startswith("there is no") else ""
         raise Bad(
             f"{show(text)} is refused: {error}" if not near else f"there is no cipher {show(text)}", near
         ) from None

@@ -213,20 +213,14 @@ TOP = section(
 # fmt: on
 
 _LATER = " is not supported yet"
-_INLINE = ": a secret never stands in the configuration"
+_SECRETS = ("key", "keys", "secret", "shared_secret", "psk", "password", "passphrase")
 _FILE = "put it into a file that only root can read, and name that file"
 _STATIC = "only tunnels with static ids are: see tunnels and sets"
 ADVICE: dict[str, tuple[str, str]] = {
     "lns": (_LATER, _STATIC),
     "lac": (_LATER, _STATIC),
     "ike": (_LATER, "only static keys are: name a key_file, key_dir or credential"),
-    "key": (_INLINE, _FILE),
-    "keys": (_INLINE, _FILE),
-    "secret": (_INLINE, _FILE),
-    "shared_secret": (_INLINE, _FILE),
-    "psk": (_INLINE, _FILE),
-    "password": (_INLINE, _FILE),
-    "passphrase": (_INLINE, _FILE),
+    **dict.fromkeys(_SECRETS, (": a secret never stands in the configuration", _FILE)),
 }
 """Keys that people expect, with what to say about them: after the word, and as a hint."""
 
@@ -265,17 +259,18 @@ SYNONYMS: dict[str, str] = {
 """What other tools, or haste, call a key."""
 
 
-def advice(where: Section, word: str) -> tuple[str, str]:
-    """What to say about an unknown key: (message, hint)."""
+def advice(where: Section, word: str) -> tuple[str, str, str]:
+    """What to say about an unknown key: (message, hint, the key that was probably meant)."""
     if word.lower() in ADVICE:
         what, hint = ADVICE[word.lower()]
-        return f"{word}{what}", hint
+        return f"{word}{what}", hint, "key_file" if where in (IPSEC, DEFAULTS_IPSEC) else "secret_file"
     message = f"unknown key {scalar.show(word)} in {where.name}"
-    other = SYNONYMS.get(word.lower(), "")
-    if other in where.keys:
-        return message, f"did you mean {other}?"
-    near = scalar.similar(word.replace("-", "_"), where.keys)
-    return message, near or _elsewhere(where, word) or f"known keys: {', '.join(key.name for key in where)}"
+    meant = SYNONYMS.get(word.lower(), "")
+    if meant not in where.keys:
+        meant = scalar.similar(word.replace("-", "_"), where.keys)
+    if meant:
+        return message, f"did you mean {meant}?", where.keys[meant].name
+    return message, _elsewhere(where, word) or f"known keys: {', '.join(key.name for key in where)}", ""
 
 
 def _elsewhere(where: Section, word: str) -> str:

@@ -79,7 +79,8 @@ class SessionBuilder:
                 what = f"the {side} session id {number} is taken by"
                 self.claims.refuse(claim, first, what, "give each session of a tunnel ids of its own", side)
                 raise Broken
-        self.claims.session(known(draft.netns), known(draft.encap), ids[0], claim)
+        if given is not None or not draft.ids_taken:
+            self.claims.session(known(draft.netns), known(draft.encap), ids[0], claim)
         return ids
 
     def _sublayer(self, draft: Draft, name: str, fields: Fields) -> tuple[L2Spec, tuple[bool, bool], int]:
@@ -89,9 +90,7 @@ class SessionBuilder:
         numbered = sequencing[0] or sequencing[1]
         if numbered and l2spec == L2Spec.NONE:
             place = where(fields.place("l2_sublayer"))
-            message = (
-                f"{draft.name}/{name}: sequencing needs the L2-specific sublayer, which is none (at {place})"
-            )
+            message = f"{draft.name}/{name}: sequencing needs the L2-specific sublayer, which is none (at {place})"
             hint = "the sublayer carries the sequence numbers: l2_sublayer: default"
             self.problems.add(fields.place("sequencing"), message, hint, "sequencing")
             raise Broken
@@ -115,9 +114,7 @@ class SessionBuilder:
         value: bytes | None = cookie.get(side)
         if value is None:
             message = f"{draft.name}/{name}: cookie has no {side}"
-            self.problems.add(
-                cookie.mark, message, "{local: HEX, peer: HEX}; none where there is no cookie", side
-            )
+            self.problems.add(cookie.mark, message, "{local: HEX, peer: HEX}; none where there is no cookie", side)
             raise Broken
         return value
 

@@ -96,6 +96,9 @@ class _Parser:
     def bad(self, what: str, hint: str = _SYNTAX) -> Bad:
         return Bad(f"{show(self.text)}: {what}", hint)
 
+    def unexpected(self, token: str) -> Bad:
+        return self.bad(f"did not expect {token!r}", "write // for division" if token == "/" else _SYNTAX)
+
     def peek(self) -> str:
         return self.tokens[self.at] if self.at < len(self.tokens) else ""
 
@@ -109,7 +112,7 @@ class _Parser:
             raise self.bad("there is nothing between the braces", "write an expression, or {{}} for braces")
         result = self.sum()
         if self.peek():
-            raise self.bad(f"did not expect {self.peek()!r}")
+            raise self.unexpected(self.peek())
         return result
 
     def sum(self) -> Function:
@@ -141,7 +144,7 @@ class _Parser:
             raise self.bad("something is missing at the end")
         if token[:1].isalpha():
             raise self.bad(f"there is no {token!r} here", "the only name is n")
-        raise self.bad(f"did not expect {token!r}", "write // for division" if token == "/" else _SYNTAX)
+        raise self.unexpected(token)
 
     def literal(self, token: str) -> Function:
         try:
@@ -228,9 +231,7 @@ def _bound(text: str, whole: str) -> int:
     try:
         value = number(text.strip())
     except Bad as bad:
-        raise Bad(
-            f"{show(whole)} is not a range: {bad.message}", bad.hint or "write FIRST-LAST, as in 1-500"
-        ) from None
+        raise Bad(f"{show(whole)} is not a range: {bad.message}", bad.hint or "write FIRST-LAST, as in 1-500") from None
     if value > 0xFFFFFFFF:
         raise Bad(f"{show(text.strip())} has more than 32 bits")
     return value

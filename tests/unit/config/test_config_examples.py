@@ -1,0 +1,65 @@
+"""The examples that operators copy."""
+
+from pathlib import Path
+
+import pytest
+
+from kl2tp.config import load
+from kl2tp.model import addr
+from kl2tp.model.overhead import for_session
+from kl2tp.model.spec import TunnelSpec
+
+DIRECTORY = Path(__file__).parents[3] / "config"
+FILES = sorted(DIRECTORY.glob("*.yaml"))
+DOCUMENTATION = ("192.0.2.", "198.51.100.", "203.0.113.", "2001:db8:")
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
+def test_example_is_valid(path: Path) -> None:
+    assert load(path).tunnels
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
+def test_example_begins_with_what_it_shows_and_fits_a_terminal(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("# ")
+    assert max(map(len, lines)) <= 120
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
+def test_remote_addresses_are_those_for_documentation(path: Path) -> None:
+    for tunnel in load(path).tunnels:
+        assert addr.text(tunnel.remote).startswith(DOCUMENTATION)
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
+def test_every_session_has_room_for_packets(path: Path) -> None:
+    for tunnel in load(path).tunnels:
+        for session in tunnel.sessions:
+            assert (session.interface.mtu or 0) <= for_session(tunnel, session).mtu
+
+
+def only(name: str) -> TunnelSpec:
+    (tunnel,) = load(DIRECTORY / name).tunnels
+    return tunnel
+
+
+def test_hub_and_branch_are_two_ends_of_one_tunnel() -> None:
+    hub, branch = only("hub.yaml"), only("branch.yaml")
+    assert (hub.local, hub.remote) == (branch.remote, branch.local)
+    assert (hub.id, hub.peer_id, hub.encap) == (branch.peer_id, branch.id, branch.encap)
+    assert hub.ipsec is not None
+    assert branch.ipsec is not None
+    assert (hub.ipsec.key_file, hub.ipsec.cipher, hub.ipsec.mode) == (
+        branch.ipsec.key_file,
+        branch.ipsec.cipher,
+        branch.ipsec.mode,
+    )
+    (here,), (there,) = hub.sessions, branch.sessions
+    assert (here.id, here.peer_id, here.cookie) == (there.peer_id, there.id, there.cookie)
+    assert here.interface.routes[0].via == there.interface.addresses[0][0]
+    assert there.interface.routes[0].via == here.interface.addresses[0][0]
+
+
+def test_branch_set_has_500_branches() -> None:
+    assert len(load(DIRECTORY / "branch-set.yaml").tunnels) == 500
