@@ -1,0 +1,1 @@
+"""A hub and two branches on one machine: what `make demo` shows."""

@@ -1,0 +1,150 @@
+"""One host: its namespace, its files, the kl2tp commands typed on it, its daemon."""
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from demo.paper import Failed, Paper
+from kl2tp.cli.client import Answer, connect
+from kl2tp.kernel import netns
+
+ROOT = Path("/tmp/kl2tp-demo")
+_CONFIG = Path(__file__).parent / "config"
+_PATIENCE_S = 15.0
+
+
+def wait_until(true: Callable[[], bool], what: str, patience_s: float = _PATIENCE_S) -> float:
+    """Wait for something; the seconds it took. Raises Failed."""
+    began = time.monotonic()
+    while not true():
+        if time.monotonic() > began + patience_s:
+            raise Failed(f"waited {patience_s:.0f} s in vain: {what}")
+        time.sleep(0.001)
+    return time.monotonic() - began
+
+
+class Host:
+    """A machine, as far as one needs to be played."""
+
+    def __init__(self, name: str, paper: Paper) -> None:
+        self.name = name
+        self.directory = ROOT / name
+        self.keys = self.directory / "keys"
+        self.run_dir = self.directory / "run"
+        self.config = self.directory / "kl2tp.yaml"
+        self._paper = paper
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._log = self.directory / "daemon.log"
+        self._read = 0
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    def set_up(self) -> None:
+        """Make its directories and put its configuration there."""
+        for directory in (self.keys, self.run_dir, self.directory / "conf.d"):
+            directory.mkdir(parents=True, mode=0o700)
+        shutil.copyfile(_CONFIG / f"{self.name}.yaml", self.config)
+
+    def add_config(self, name: str) -> None:
+        """Put a file into conf.d."""
+        shutil.copyfile(_CONFIG / f"{self.name}-{name}.yaml", self.directory / "conf.d" / f"{name}.yaml")
+
+    def remove_config(self, name: str) -> None:
+        """Take a file out of conf.d."""
+        (self.directory / "conf.d" / f"{name}.yaml").unlink()
+
+    def show_file(self, path: Path) -> None:
+        """Print a file."""
+        self._paper.file(str(path), path.read_text())
+
+    # -- commands --------------------------------------------------------------------------------------------------
+
+    def kl2tp(self, line: str) -> None:
+        """Run `kl2tp LINE`: print the line as a user types it, then its own output. Raises Failed."""
+        self._paper.command(self.name, f"kl2tp {line}")
+        with netns.entered(self.name):
+            status = subprocess.call(self._argv(shlex.split(line)), stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+        if status:
+            raise Failed(f"kl2tp {line} at {self.name} ended with {status}")
+
+    def replace_key(self, file: Path) -> None:
+        """Put a new key in the place of the old one, and leave the rest of the file."""
+        self._paper.command(self.name, f'sed -i "s|^key .*|$(kl2tp genkey)|" {file}')
+        key = subprocess.check_output(self._argv(["genkey"]), text=True).strip()
+        lines = [key if line.startswith("key ") else line for line in file.read_text().splitlines()]
+        file.write_text("\n".join(lines) + "\n")
+
+    def _argv(self, words: list[str]) -> list[str]:
+        place = ["--config", str(self.config), "--run-dir", str(self.run_dir)]
+        return [sys.executable, "-m", "kl2tp", *words, *place]
+
+    # -- daemon ----------------------------------------------------------------------------------------------------
+
+    def start_daemon(self) -> None:
+        """Start the daemon, as systemd would."""
+        with netns.entered(self.name), self._log.open("ab") as log:
+            self._daemon = subprocess.Popen(self._argv(["daemon"]), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def await_up(self) -> None:
+        """Wait until the daemon answers and all its tunnels are up. Raises Failed."""
+
+        def up() -> bool:
+            if self._daemon and self._daemon.poll() is not None:
+                raise Failed(f"the daemon of {self.name} ended:\n{self._log.read_text()}")
+            counts = (self.ask("status") or {"counts": {"tunnels": 1, "up": 0}})["counts"]
+            return bool(counts["up"] == counts["tunnels"] and counts["tunnels"])
+
+        wait_until(up, f"the tunnels of {self.name} to come up")
+
+    def ask(self, method: str) -> Answer | None:
+        """An answer of the daemon, without a command; None if it does not run."""
+        daemon = connect(str(self.run_dir))
+        return daemon.call(method) if daemon else None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the daemon a signal."""
+        assert self._daemon
+        os.kill(self._daemon.pid, number)
+        if number == signal.SIGKILL:
+            self._daemon.wait()
+            self._daemon = None
+
+    @property
+    def pid(self) -> int:
+        """The daemon's."""
+        assert self._daemon
+        return self._daemon.pid
+
+    def stop_daemon(self) -> None:
+        """Stop the daemon, if it runs. Raises Failed if it does not end."""
+        if not self._daemon:
+            return
+        daemon, self._daemon = self._daemon, None
+        daemon.send_signal(signal.SIGCONT)
+        daemon.terminate()
+        try:
+            daemon.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
+            raise Failed(f"the daemon of {self.name} did not stop") from None
+
+    def new_log(self) -> list[str]:
+        """What the daemon logged since the last look, without the priorities."""
+        with self._log.open("rb") as log:
+            log.seek(self._read)
+            data = log.read()
+        self._read += len(data)
+        return [line.partition(">")[2] if line.startswith("<") else line for line in data.decode().splitlines()]
+
+    def show_log(self) -> list[str]:
+        """Print that."""
+        lines = self.new_log()
+        self._paper.log(self.name, lines)
+        return lines
