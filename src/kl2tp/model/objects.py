@@ -267,6 +267,11 @@ class Template:
     spi: int = 0
     """The very SA that must be used; 0: any with this reqid. An outbound policy names it: re-keying is one switch."""
 
+    def __str__(self) -> str:
+        ends = f" {text(self.source)} -> {text(self.destination)}" if self.source else ""
+        spi = f" spi {self.spi:#010x}" if self.spi else ""
+        return f"esp reqid {self.reqid:#x}{spi} {self.mode.name.lower()}{ends}"
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -291,11 +296,7 @@ class Policy:
         return ("policy", self.netns, int(self.direction), *ends, s.protocol, s.source_port, s.destination_port, *mark)
 
     def __str__(self) -> str:
-        if self.template is None:
-            what = "block"
-        else:
-            spi = f" spi {self.template.spi:#010x}" if self.template.spi else ""
-            what = f"esp reqid {self.template.reqid:#x}{spi} {self.template.mode.name.lower()}"
+        what = "block" if self.template is None else str(self.template)
         return f"policy {self.direction.name.lower()} {self.selector} {what}"
 
 

@@ -105,6 +105,8 @@ class Loop:
         self._damaged: set[str] = set()
         self._settling: set[str] = set()
         """Tunnels that are being made or changed: what differs in them is no drift."""
+        self._rekeying: set[str] = set()
+        """Tunnels that change keys: old ones stand beside the new."""
         self._failed: set[str] = set()
         self._kicked_at = 0.0
         self._waiters: list[_Waiter] = []
@@ -186,6 +188,8 @@ class Loop:
         while self._timers and self._timers[0][0] <= now:
             _, name = heapq.heappop(self._timers)
             self._asked[name] = None
+            if name in self._rekeying:  # the next step of a change of keys, no drift
+                self._settling.add(name)
         if self._resync_at <= now:
             self.sweep()
 
@@ -262,12 +266,23 @@ class Loop:
         state.tries, state.retry_at = 0, None
         if result.gone:
             del self.states[name]
+            self._rekeying.discard(name)
             _log.info("%s: removed", name, extra={"tunnel": name})
             return False
-        if (deadline := self.engine.deadlines.get(name)) is not None:
-            wait = deadline - time.clock_gettime(time.CLOCK_BOOTTIME)
-            heapq.heappush(self._timers, (self._loop.time() + max(0.01, wait), name))
+        self._await_keys(name)
         return state.enter("up")
+
+    def _await_keys(self, name: str) -> None:
+        """Come back for the next step of a change of keys, if one goes on."""
+        if (deadline := self.engine.deadlines.get(name)) is not None:
+            wait = max(0.01, deadline - time.clock_gettime(time.CLOCK_BOOTTIME))
+            heapq.heappush(self._timers, (self._loop.time() + wait, name))
+            if name not in self._rekeying:
+                self._rekeying.add(name)
+                _log.info("%s: changing keys, next step in %.0f s", name, wait, extra={"tunnel": name})
+        elif name in self._rekeying:
+            self._rekeying.discard(name)
+            _log.info("%s: keys changed", name, extra={"tunnel": name})
 
     def _retry(self, name: str, state: State, problem: str) -> None:
         """Note a failure; try again later, ever later, and not all at the same moment."""
