@@ -24,6 +24,8 @@ _CLONE_NEWNET, _MS_BIND, _MNT_DETACH = 0x40000000, 0x1000, 2
 _IFLA_LINKINFO, _IFLA_NET_NS_FD, _IFLA_GSO_MAX_SEGS, _IFLA_GSO_MAX_SIZE = 18, 28, 40, 41
 _VETH_INFO_PEER = 1
 _NLM_F_CREATE_EXCL = 0x600
+_PROTOCOL_STATIC = 4
+"""RTPROT_STATIC: the route is the administrator's, not kl2tp's."""
 _IFINFO = struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -93,8 +95,11 @@ class Network:
             os.close(far)
         with netns.entered(site):
             _configure(UPLINK, address)
+            default = rtnl.route_add(Route("", 254, bytes(4), 0, 0, router), 0)
+            head = bytearray(default.payload)
+            head[5] = _PROTOCOL_STATIC
             with Netlink(rtnl.NETLINK_ROUTE) as route:
-                route.request(rtnl.route_add(Route("", 254, bytes(4), 0, 0, router), 0))
+                route.request(default._replace(payload=bytes(head)))
 
 
 def _make_veth(near: str, far: str, far_namespace: int) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from demo.wire import L2TP, TUNNEL_PORTS
 from kl2tp.kernel import netns
 
 MARKER = b"kl2tp demo: nobody on the way may read this. "
@@ -45,6 +46,17 @@ def _checksum(data: bytes) -> int:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
+
+
+def send_clear(namespace: str, address: bytes) -> None:
+    """Two packets that look like those of the protected tunnels, without protection."""
+    with (
+        netns.entered(namespace),
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, L2TP) as ip,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+    ):
+        ip.sendto(MARKER, (socket.inet_ntoa(address), 0))
+        udp.sendto(MARKER, (socket.inet_ntoa(address), TUNNEL_PORTS[0]))
 
 
 class Pinger:

@@ -16,7 +16,9 @@ CLEAR_PORT = 30003
 """UDP port of the tunnel without IPsec."""
 
 _ETH_ALL, _ETH_IPV4 = 3, 0x0800
-_ESP, _UDP, _L2TP, _ICMP, _TCP = 50, 17, 115, 1, 6
+L2TP = 115
+"""IP protocol number."""
+_ESP, _UDP, _ICMP, _TCP = 50, 17, 1, 6
 _SOL_PACKET, _STATISTICS = 263, 6
 _ATTACH_FILTER, _RCVBUFFORCE = 26, 33
 _LOAD_HALF, _LOAD_BYTE, _LOAD_HALF_AT_X, _LENGTH_TO_X = 0x28, 0x30, 0x48, 0xB1
@@ -37,7 +39,7 @@ class Packet:
         if protocol == _UDP:
             ports = struct.unpack_from("!HH", self.data, (self.data[0] & 15) * 4)
             return "l2tp" if set(ports) & set(TUNNEL_PORTS) else "l2tp, the clear one" if CLEAR_PORT in ports else "udp"
-        return {_ESP: "esp", _L2TP: "l2tp", _ICMP: "icmp", _TCP: "tcp"}.get(protocol, f"protocol {protocol}")
+        return {_ESP: "esp", L2TP: "l2tp", _ICMP: "icmp", _TCP: "tcp"}.get(protocol, f"protocol {protocol}")
 
     def line(self) -> str:
         """The packet in one line, as packet sniffers print them."""
@@ -102,7 +104,7 @@ def _clear_l2tp() -> list[tuple[int, int, int, int]]:
         (_LOAD_HALF, 0, 0, 12),
         (_IF_EQUAL, 0, "no", _ETH_IPV4),
         (_LOAD_BYTE, 0, 0, 23),
-        (_IF_EQUAL, "yes", 0, _L2TP),
+        (_IF_EQUAL, "yes", 0, L2TP),
         (_IF_EQUAL, 0, "no", _UDP),
         (_LENGTH_TO_X, 0, 0, 14),
         (_LOAD_HALF_AT_X, 0, 0, 14),
