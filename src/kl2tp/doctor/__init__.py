@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from kl2tp.doctor import files, kernel, limits, neighbours
 from kl2tp.doctor.machine import Machine
 from kl2tp.kernel.finding import Finding
+from kl2tp.kernel.probe import surroundings
 
 
 def examine(machine: Machine, config: str, run_dir: str) -> Iterator[Finding]:
@@ -24,3 +25,5 @@ def examine(machine: Machine, config: str, run_dir: str) -> Iterator[Finding]:
     yield from files.run_directory(run_dir)
     yield from about_configuration
     yield from files.keys(desired)
+    if desired:
+        yield from surroundings(desired)

@@ -51,10 +51,10 @@ def run_directory(path: str) -> Iterator[Finding]:
     place = path
     while not os.path.exists(place):
         place = os.path.dirname(place) or "/"
-    if not os.access(place, os.W_OK | os.X_OK):
-        yield warn(f"{place} is not writable for this user", f"the ledger is kept in {path}", "sudo kl2tp doctor")
-    elif not os.path.isdir(place):
+    if not os.path.isdir(place):
         yield fail(f"{place} is no directory", f"the ledger is kept in {path}", f"rm {place}")
+    elif not os.access(place, os.W_OK | os.X_OK):
+        yield warn(f"{place} is not writable for this user", f"the ledger is kept in {path}", "sudo kl2tp doctor")
     else:
         yield ok(f"{path} is writable")
     yield from _durable(path)

@@ -3,14 +3,14 @@
 import errno
 from collections.abc import Callable, Collection, Iterable, Iterator
 
-from kl2tp.kernel import ethtool, netns, nft, xfrm
+from kl2tp.kernel import ethtool, netns, nft, rtnl, xfrm
 from kl2tp.kernel.features import attempt, lacking, needed
 from kl2tp.kernel.finding import Finding, fail, warn
-from kl2tp.kernel.netlink import KernelError
+from kl2tp.kernel.netlink import KernelError, Netlink
 from kl2tp.kernel.scratch import Scratch, scratch
 from kl2tp.model.spec import Desired, TunnelSpec
 
-__all__ = ["CAP_NET_ADMIN", "CAP_SYS_ADMIN", "Finding", "capable", "missing", "some"]
+__all__ = ["CAP_NET_ADMIN", "CAP_SYS_ADMIN", "Finding", "capable", "missing", "some", "surroundings"]
 
 CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
 
@@ -32,7 +32,14 @@ def missing(desired: Desired) -> list[Finding]:
         return [fail("no capability CAP_NET_ADMIN", "the kernel lets nobody else make tunnels", "sudo kl2tp apply")]
     keys = needed(desired)
     findings = [] if not keys else _lacking_features(keys)
-    return [*findings, *_namespaces(desired.tunnels), *offload(desired.tunnels)]
+    return [*findings, *surroundings(desired)]
+
+
+def surroundings(desired: Desired) -> Iterator[Finding]:
+    """What the tunnels expect to find: namespaces, bridges, VRFs, outgoing devices, devices that do ESP."""
+    yield from _namespaces(desired.tunnels)
+    yield from _devices(desired.tunnels)
+    yield from offload(desired.tunnels)
 
 
 def _lacking_features(keys: set[str]) -> list[Finding]:
@@ -84,6 +91,52 @@ def _namespaces(tunnels: Iterable[TunnelSpec]) -> Iterator[Finding]:
             yield warn(f"there is no network namespace {name}", f"needed by {some(names)}", f"ip netns add {name}")
 
 
+def _devices(tunnels: Iterable[TunnelSpec]) -> Iterator[Finding]:
+    users: dict[str, dict[tuple[str, str], list[str]]] = {}
+    for tunnel in tunnels:
+        for space, kind, device in _expected(tunnel):
+            users.setdefault(space, {}).setdefault((kind, device), []).append(tunnel.name)
+    for space, devices in users.items():
+        try:
+            absent = _absent(space, [device for _, device in devices])
+        except (netns.NoNamespace, OSError):
+            continue  # that is a finding of its own
+        for (kind, device), names in devices.items():
+            if device in absent:
+                yield warn(
+                    f"there is no {kind} {device}", f"needed by {some(names)}", _how_to_make(space, kind, device)
+                )
+
+
+def _expected(tunnel: TunnelSpec) -> Iterator[tuple[str, str, str]]:
+    """(namespace, kind, name) of the devices that others must have made."""
+    if tunnel.route_device:
+        yield tunnel.netns, "device", tunnel.route_device
+    for session in tunnel.sessions:
+        interface = session.interface
+        space = tunnel.netns if interface.netns is None else interface.netns
+        if interface.bridge:
+            yield space, "bridge", interface.bridge
+        if interface.vrf:
+            yield space, "VRF", interface.vrf
+
+
+def _absent(space: str, devices: list[str]) -> set[str]:
+    """Those that are not there. Raises NoNamespace, OSError."""
+    with netns.entered(space):
+        sock = Netlink(rtnl.NETLINK_ROUTE)
+    with sock:
+        replies = sock.get([rtnl.link_get(device) for device in devices])
+    return {device for device, reply in zip(devices, replies, strict=True) if isinstance(reply, KernelError)}
+
+
+def _how_to_make(space: str, kind: str, device: str) -> str:
+    ip = f"ip -n {space}" if space else "ip"
+    if kind == "bridge":
+        return f"{ip} link add {device} up type bridge"
+    return f"{ip} link add {device} up type vrf table TABLE" if kind == "VRF" else ""
+
+
 def some(names: Collection[str], most: int = 3) -> str:
     """A few names, and how many more there are."""
     first = ", ".join(list(names)[:most])
@@ -97,6 +150,8 @@ def offload(tunnels: Iterable[TunnelSpec]) -> Iterator[Finding]:
         if tunnel.ipsec and tunnel.ipsec.offload_device:
             users.setdefault((tunnel.netns, tunnel.ipsec.offload_device), []).append(tunnel.name)
     for (space, device), names in users.items():
+        if space and not capable(CAP_SYS_ADMIN):
+            continue
         try:
             able = ethtool.ESP_OFFLOAD in ethtool.device_features(space, device)
         except netns.NoNamespace:
@@ -104,7 +159,7 @@ def offload(tunnels: Iterable[TunnelSpec]) -> Iterator[Finding]:
         except KernelError as error:
             if error.code == errno.ENODEV:
                 yield warn(f"there is no device {device}", f"it shall do ESP for {some(names)}")
-            continue  # kernels before 5.6 don't tell
+            continue
         if not able:
             why = f"offload is set for {some(names)}"
             yield warn(f"device {device} cannot do ESP", why, f"ethtool -k {device} | grep esp; or remove offload")
