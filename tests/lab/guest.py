@@ -17,9 +17,9 @@ from typing import IO
 
 from .errors import Exit, LabError
 from .job import Job
-from .process import Interrupted, complain, interruptible, kill_session
+from .process import Interrupted, adopt_orphans, complain, interruptible, kill_session
 from .terminal import raw_terminal, window_size
-from .wire import MAX_TO_GUEST, Decoder, FromGuest, ToGuest, encode
+from .wire import MAX_STDIN, Decoder, FromGuest, ToGuest, encode
 
 LOG_TAIL_LINES = 25
 LOG_KEPT_BYTES = 64 * 1024
@@ -36,7 +36,6 @@ class Guest(ABC):
         self.frames = Decoder()
         self.input = -1
         self.to_guest = bytearray()
-        self.stdin_paused = False
         self.exit_code: int | None = None
         self.log_ended = False
         self.last_output = time.monotonic()
@@ -49,6 +48,7 @@ class Guest(ABC):
         """Boot, relay until the command has ended, and make sure that nothing of the guest remains."""
         with interruptible(), ExitStack() as stack:
             stack.callback(self.selector.close)
+            adopt_orphans()
             try:
                 process = self.start(stack)
                 stack.callback(kill_session, process)
@@ -109,6 +109,8 @@ class Guest(ABC):
                     write_stream(sys.stderr.buffer, payload)
                 case FromGuest.READY:
                     self.open_stdin()
+                case FromGuest.TAKEN:
+                    self.selector.register(0, selectors.EVENT_READ, self.on_stdin)
                 case FromGuest.STATUS:
                     self.exit_code = exit_code(struct.unpack("<i", payload)[0])
                 case FromGuest.FAILED:
@@ -142,11 +144,9 @@ class Guest(ABC):
         self.send(encode(ToGuest.WINDOW, struct.pack("<HH", *window_size())))
 
     def on_stdin(self, fd: int) -> None:
-        """Take one piece of stdin, and no more before the guest has taken it."""
-        data = os.read(fd, MAX_TO_GUEST)
+        """Take one piece of stdin; the next when the command has taken this one."""
         self.selector.unregister(fd)
-        self.stdin_paused = bool(data)
-        self.send(encode(ToGuest.STDIN, data))
+        self.send(encode(ToGuest.STDIN, os.read(fd, MAX_STDIN)))
 
     def send(self, frame: bytes) -> None:
         """Send a frame as fast as the guest takes it."""
@@ -155,20 +155,15 @@ class Guest(ABC):
             self.selector.register(self.input, selectors.EVENT_WRITE, self.on_writable)
 
     def on_writable(self, fd: int) -> None:
-        """The guest takes more input; once it has all, stdin may bring the next piece."""
+        """The guest takes more input."""
         try:
             del self.to_guest[: os.write(fd, self.to_guest)]
         except BlockingIOError:
             return
         except (BrokenPipeError, ConnectionResetError):  # the kernel died: the end of its log will tell
             self.to_guest.clear()
-            self.stdin_paused = False
-        if self.to_guest:
-            return
-        self.selector.unregister(fd)
-        if self.stdin_paused:
-            self.stdin_paused = False
-            self.selector.register(0, selectors.EVENT_READ, self.on_stdin)
+        if not self.to_guest:
+            self.selector.unregister(fd)
 
     def report_timeout(self) -> int:
         """Say what is known of a hang."""

@@ -1,19 +1,24 @@
 /*
- * PID 1 of a lab guest: builds the root, runs one command, reports how it ended.
+ * The lab's program in a guest: builds the root, runs one command, reports how it ended.
+ *
+ * In User Mode Linux it is PID 1 and gets the job from the kernel command line (LAB_JOB). Under QEMU virtme-ng has
+ * booted the machine and starts it as: init PORT JOB, with the name of a virtio port.
  *
  * Written in C and linked statically because every exec costs 0.1 to 0.2 s in User Mode Linux: a shell script would
  * spend longer on mount(8) than the kernel spends on booting.
  *
- * It talks to the host over one raw tty in frames (see ../wire.py):
+ * It talks to the host in frames (see wire.py):
  *     type (1 byte)  length (4 bytes, little-endian)  payload
  * Framing keeps stdout and stderr apart, gives stdin an end, and leaves the kernel's console to the kernel.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
 #include <poll.h>
 #include <pty.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -25,12 +30,14 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
 enum {
-	TO_HOST_READY = 'r',  /* the command is about to run; the host may send frames from now on */
+	TO_HOST_READY = 'r',  /* the command has been started; the host may send frames from now on */
+	TO_HOST_TAKEN = 't',  /* the command has taken the last STDIN frame; the host may send the next */
 	TO_HOST_STDOUT = 'o',
 	TO_HOST_STDERR = 'e',
 	TO_HOST_STATUS = 'x', /* the command's wait status, int32: the last frame */
@@ -42,7 +49,10 @@ enum {
 
 enum { HEADER = 5, CHUNK = 32768, NOFILE = 1048576 };
 
-static int host = -1; /* the tty to the host */
+#define NEW_ROOT "/run/root"
+
+static int host = -1; /* the tty or port to the host */
+static int booted;    /* by somebody else: we are not PID 1 */
 
 /* What the host asks for, read from the file that the kernel command line names. */
 static struct {
@@ -70,7 +80,7 @@ static void send_frame(char type, const void *payload, uint32_t size)
 	write_all(host, payload, size);
 }
 
-/* Ends the guest. The host kills it on reading the frame; returning from PID 1 would be a panic. */
+/* Reports the end. The host kills the guest on reading it; returning from PID 1 would be a panic. */
 static void __attribute__((noreturn)) finish(char type, const void *payload, uint32_t size)
 {
 	sync(); /* hostfs writes back late: without this, files under --writable would stay empty */
@@ -129,16 +139,43 @@ static void write_file(const char *path, const char *text)
 	}
 }
 
+/* In User Mode Linux the channel is a console: devtmpfs first, then raw mode. */
 static void open_tty(void)
 {
 	struct termios raw;
 
+	if (mount("devtmpfs", "/dev", "devtmpfs", 0, NULL))
+		exit(1);
+	while (open("/dev/null", O_RDWR) < 2)
+		; /* a host without /dev/console leaves PID 1 without standard streams */
 	host = open("/dev/tty1", O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (host < 0)
 		exit(1);
 	tcgetattr(host, &raw);
 	cfmakeraw(&raw);
 	tcsetattr(host, TCSANOW, &raw);
+}
+
+/* Under QEMU it is a virtio port; without udev only sysfs knows its name. */
+static void open_port(const char *wanted)
+{
+	DIR *ports = opendir("/sys/class/virtio-ports");
+	struct dirent *entry;
+	char path[512], name[64];
+
+	while (ports && (entry = readdir(ports))) {
+		snprintf(path, sizeof path, "/sys/class/virtio-ports/%s/name", entry->d_name);
+		FILE *file = fopen(path, "re");
+		if (file && fgets(name, sizeof name, file) && !strncmp(name, wanted, strlen(wanted))) {
+			snprintf(path, sizeof path, "/dev/%s", entry->d_name);
+			host = open(path, O_RDWR | O_CLOEXEC);
+		}
+		if (file)
+			fclose(file);
+	}
+	if (host < 0 || unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		exit(1);
+	booted = 1;
 }
 
 static char *read_file(const char *path, size_t *size)
@@ -181,14 +218,50 @@ static void read_job(const char *path)
 }
 
 /* The host's root, read-only, with everything the guest writes going to a tmpfs over it. */
-static void enter_overlay(void)
+static void make_overlay(void)
 {
 	mount_at("tmpfs", "/run", 0, "mode=755,size=90%");
 	mkdir("/run/upper", 0755);
 	mkdir("/run/work", 0755);
-	mount_at("overlay", "/run/root", 0, "lowerdir=/,upperdir=/run/upper,workdir=/run/work");
-	if (chdir("/run/root") || mount(".", "/", NULL, MS_MOVE, NULL) || chroot("."))
+	mount_at("overlay", NEW_ROOT, 0, "lowerdir=/,upperdir=/run/upper,workdir=/run/work");
+}
+
+static void bind_mount(const char *path)
+{
+	char target[4096];
+
+	snprintf(target, sizeof target, NEW_ROOT "%s", path);
+	make_directories(target);
+	if (mount(path, target, NULL, MS_BIND | MS_REC, NULL))
+		fail("bind %s", path);
+}
+
+/* Directories of the host that the command may write to. */
+static void mount_writable(void)
+{
+	char target[4096];
+
+	for (char **dir = job.writable; *dir; dir++) {
+		snprintf(target, sizeof target, NEW_ROOT "%s", *dir);
+		make_directories(target);
+		if (booted)
+			bind_mount(*dir);
+		else if (mount("hostfs", target, "hostfs", 0, *dir))
+			fail("mount the host's %s", *dir);
+	}
+}
+
+static void enter_overlay(void)
+{
+	if (chdir(NEW_ROOT) || mount(".", "/", NULL, MS_MOVE, NULL) || chroot("."))
 		fail("enter the overlay");
+}
+
+static void make_link(const char *target, const char *path)
+{
+	unlink(path);
+	if (symlink(target, path))
+		fail("link %s", path);
 }
 
 static void mount_kernel_filesystems(void)
@@ -198,27 +271,19 @@ static void mount_kernel_filesystems(void)
 	try_mount_at("cgroup2", "/sys/fs/cgroup");
 	try_mount_at("debugfs", "/sys/kernel/debug");
 	mount_at("devtmpfs", "/dev", 0, "mode=755");
+	mkdir("/dev/net", 0755);
+	mknod("/dev/ppp", S_IFCHR | 0600, makedev(108, 0)); /* opening the node loads the module */
+	mknod("/dev/net/tun", S_IFCHR | 0666, makedev(10, 200));
 	mount_at("devpts", "/dev/pts", 0, "mode=620,ptmxmode=666");
 	mount_at("tmpfs", "/dev/shm", 0, "mode=1777");
 	try_mount_at("mqueue", "/dev/mqueue");
-	unlink("/dev/ptmx");
-	if (symlink("pts/ptmx", "/dev/ptmx") || symlink("/proc/self/fd", "/dev/fd") ||
-	    symlink("/proc/self/fd/0", "/dev/stdin") || symlink("/proc/self/fd/1", "/dev/stdout") ||
-	    symlink("/proc/self/fd/2", "/dev/stderr"))
-		fail("links in /dev");
+	make_link("pts/ptmx", "/dev/ptmx");
+	make_link("/proc/self/fd", "/dev/fd");
+	make_link("/proc/self/fd/0", "/dev/stdin");
+	make_link("/proc/self/fd/1", "/dev/stdout");
+	make_link("/proc/self/fd/2", "/dev/stderr");
 	mount_at("tmpfs", "/run", 0, "mode=755");
 	mkdir("/run/lock", 01777);
-	if (job.tmp)
-		mount_at("tmpfs", "/tmp", 0, "mode=1777,size=90%");
-}
-
-static void mount_writable(void)
-{
-	for (char **dir = job.writable; *dir; dir++) {
-		make_directories(*dir);
-		if (mount("hostfs", *dir, "hostfs", 0, *dir))
-			fail("mount the host's %s", *dir);
-	}
 }
 
 static void raise_limits(void)
@@ -294,28 +359,41 @@ static void __attribute__((noreturn)) run_command(const struct streams *s)
 	_exit(missing ? 127 : 126);
 }
 
-/* Bytes from the host: frames, and what of stdin the command has not taken yet. */
+/*
+ * Bytes from the host. It sends one STDIN frame at a time and waits until that is taken: so the little that is on its
+ * way always fits here and into the tty, whose flow control in User Mode Linux loses wake-ups.
+ */
 static struct {
 	char frames[CHUNK];
 	size_t filled;
-	char stdin_left[CHUNK];
+	char pending[CHUNK]; /* of the last STDIN frame, what the command has not taken yet */
 	size_t left;
-	int eof;
 } input;
 
-static void feed_stdin(int *in)
+static void feed_stdin(int in)
 {
-	ssize_t n = *in < 0 ? (ssize_t)input.left : write(*in, input.stdin_left, input.left);
+	ssize_t n = write(in, input.pending, input.left);
 
-	if (n < 0 && errno != EAGAIN && errno != EINTR)
-		n = input.left; /* the command closed its stdin: drop the rest */
-	if (n > 0) {
-		input.left -= n;
-		memmove(input.stdin_left, input.stdin_left + n, input.left);
-	}
-	if (!input.left && input.eof && *in >= 0) {
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n < 0)
+		n = input.left; /* the command closed its stdin: drop what comes */
+	input.left -= n;
+	memmove(input.pending, input.pending + n, input.left);
+	if (!input.left)
+		send_frame(TO_HOST_TAKEN, NULL, 0);
+}
+
+static void take_stdin(const char *payload, size_t size, int *in)
+{
+	if (!size && *in >= 0) {
 		close(*in);
 		*in = -1;
+	}
+	if (size) {
+		memcpy(input.pending, payload, size);
+		input.left = size;
+		feed_stdin(*in);
 	}
 }
 
@@ -323,10 +401,7 @@ static void handle_frame(char type, const char *payload, size_t size, int *in, p
 {
 	switch (type) {
 	case FROM_HOST_STDIN:
-		memcpy(input.stdin_left + input.left, payload, size);
-		input.left += size;
-		input.eof |= !size;
-		feed_stdin(in);
+		take_stdin(payload, size, in);
 		break;
 	case FROM_HOST_WINDOW:
 		if (*in >= 0) {
@@ -342,19 +417,17 @@ static void handle_frame(char type, const char *payload, size_t size, int *in, p
 	}
 }
 
-/* The host sends no frame longer than CHUNK / 2, so a whole one always fits. */
 static void read_frames(int *in, pid_t command)
 {
 	ssize_t n = read(host, input.frames + input.filled, CHUNK - input.filled);
 	char *p = input.frames;
 
-	if (n <= 0)
-		return;
-	input.filled += n;
+	if (n > 0)
+		input.filled += n;
 	while (input.filled >= HEADER) {
 		uint32_t size;
 		memcpy(&size, p + 1, 4);
-		if (input.filled < HEADER + size || input.left + size > CHUNK)
+		if (input.filled < HEADER + size)
 			break;
 		handle_frame(*p, p + HEADER, size, in, command);
 		p += HEADER + size;
@@ -415,10 +488,9 @@ static int32_t supervise(struct streams *s, pid_t command, int signals)
 	int32_t status = 0;
 
 	for (;;) {
-		int paused = input.left > CHUNK / 2;
 		struct pollfd fds[] = {
 			{ .fd = signals, .events = POLLIN },
-			{ .fd = paused ? -1 : host, .events = POLLIN },
+			{ .fd = host, .events = POLLIN },
 			{ .fd = s->out, .events = POLLIN },
 			{ .fd = s->err, .events = POLLIN },
 			{ .fd = input.left ? s->in : -1, .events = POLLOUT },
@@ -426,7 +498,7 @@ static int32_t supervise(struct streams *s, pid_t command, int signals)
 		if (poll(fds, 5, -1) < 0)
 			continue;
 		if (fds[4].revents)
-			feed_stdin(&s->in);
+			feed_stdin(s->in);
 		if (fds[1].revents)
 			read_frames(&s->in, command);
 		if (fds[2].revents)
@@ -440,28 +512,37 @@ static int32_t supervise(struct streams *s, pid_t command, int signals)
 	}
 }
 
-int main(void)
+static void set_up(void)
 {
-	struct streams s;
-	sigset_t set;
-	char *path = getenv("LAB_JOB");
-
 	umask(0);
-	if (mount("devtmpfs", "/dev", "devtmpfs", 0, NULL))
-		exit(1);
-	while (open("/dev/null", O_RDWR) < 2)
-		; /* a host without /dev/console leaves PID 1 without standard streams */
-	open_tty();
-	if (!path)
-		fail("no LAB_JOB on the kernel command line");
-	read_job(path);
+	make_overlay();
+	if (job.tmp)
+		mount_at("tmpfs", NEW_ROOT "/tmp", 0, "mode=1777,size=90%");
+	mount_writable();
+	if (booted && !access("/lib/modules", F_OK))
+		bind_mount("/lib/modules");
 	enter_overlay();
 	mount_kernel_filesystems();
-	mount_writable();
 	sethostname(job.hostname, strlen(job.hostname));
 	bring_up_loopback();
 	raise_limits();
 	umask(022);
+}
+
+int main(int argc, char **argv)
+{
+	struct streams s;
+	sigset_t set;
+
+	if (argc == 3)
+		open_port(argv[1]);
+	else
+		open_tty();
+	const char *path = argc == 3 ? argv[2] : getenv("LAB_JOB");
+	if (!path)
+		fail("no LAB_JOB on the kernel command line");
+	read_job(path);
+	set_up();
 
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&set);
@@ -480,6 +561,7 @@ int main(void)
 		close(s.child[fd]);
 	send_frame(TO_HOST_READY, NULL, 0);
 	int32_t status = supervise(&s, command, signals);
-	kill(-1, SIGKILL);
+	if (!booted)
+		kill(-1, SIGKILL);
 	finish(TO_HOST_STATUS, &status, sizeof status);
 }

@@ -6,16 +6,14 @@ import ctypes
 import fcntl
 import os
 import platform
-import signal
 import socket
 import struct
 import subprocess
-from contextlib import suppress
 
 from .errors import Exit, LabError
 from .features import missing_features
 from .job import Job
-from .process import Interrupted, complain, interruptible
+from .process import Interrupted, adopt_orphans, complain, interruptible, kill_session
 
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWNET = 0x40000000
@@ -35,6 +33,7 @@ def run(job: Job) -> int:
             f"this machine's kernel ({platform.release()}) lacks: {'; '.join(missing)}",
             hint="load the modules (modprobe -a l2tp_ppp l2tp_eth l2tp_ip esp4), or use --kernel 6.12",
         )
+    adopt_orphans()
     try:
         process = subprocess.Popen(job.argv, env=dict(job.env), cwd=job.cwd, start_new_session=True)
     except OSError as error:
@@ -49,9 +48,7 @@ def run(job: Job) -> int:
         except Interrupted as interrupted:
             return 128 + interrupted.number
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            kill_session(process)
     return status if status >= 0 else 128 - status
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -49,11 +50,19 @@ def prepare_child() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def adopt_orphans() -> None:
+    """Become the parent of processes that lose theirs, so that kill_session() can wait for them too."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
 def kill_session(process: subprocess.Popen[bytes]) -> None:
-    """Kill a session leader and everything in its process group."""
+    """Kill a session leader and everything in its process group, and wait until all of it is gone."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    with suppress(ChildProcessError):
+        while True:
+            os.waitpid(-process.pid, 0)
 
 
 def complain(message: str) -> None:

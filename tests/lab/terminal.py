@@ -14,7 +14,7 @@ from contextlib import contextmanager
 def raw_terminal() -> Iterator[None]:
     """Hand every key to the guest's own terminal, as ssh does."""
     before = termios.tcgetattr(0)
-    tty.setraw(0)
+    tty.setraw(0, termios.TCSADRAIN)  # keeps what was typed ahead
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ from .guest import Guest, encode_job
 from .job import Job
 from .process import prepare_child
 
+PIPE_SIZE = 1 << 20  # the guest need not wait for a reader that is a little slow
 _ADDR_NO_RANDOMIZE = 0x0040000
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _libc = ctypes.CDLL(None)
@@ -45,6 +47,8 @@ class UmlGuest(Guest):
         guest_in, to_guest = os.pipe()
         for fd in (log_read, from_guest, to_guest):
             stack.callback(os.close, fd)
+            with suppress(OSError):
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         try:
             process = subprocess.Popen(
                 self.command_line(guest_in, guest_out),

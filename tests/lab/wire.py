@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from enum import IntEnum
 
 _HEADER = struct.Struct("<cI")
-# init keeps at most 32 KiB of input; half of that is the longest frame it is sure to have room for.
-MAX_TO_GUEST = 8192
+# The longest piece of stdin in one frame. A tty holds 4 KiB; beyond that it throttles, and User Mode Linux then
+# sometimes forgets to go on. One frame of this size at a time never comes near.
+MAX_STDIN = 2048
 
 
 class FromGuest(IntEnum):
     """Types of frame that init sends."""
 
     READY = ord("r")
+    TAKEN = ord("t")
     STDOUT = ord("o")
     STDERR = ord("e")
     STATUS = ord("x")
