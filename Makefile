@@ -57,7 +57,7 @@ bench: $(READY) ## hundreds of tunnels and sessions: prints a table
 	$(call IN_LAB,6.12) $(PY) tests/scale/bench.py
 
 demo: $(READY) ## a hub and its branches on this machine, in a throw-away kernel
-	$(call IN_LAB,6.12) $(PY) tests/demo/demo.py
+	@if [ -t 0 ] && [ -t 1 ]; then tty=-i; fi; set -x; $(LAB) run $$tty --kernel 6.12 -- $(PY) tests/demo/demo.py
 
 install: ## install into $(DESTDIR)$(PREFIX): a venv of its own, the command, units, examples
 	$(PYTHON) -m venv $(DESTDIR)$(LIBDIR)

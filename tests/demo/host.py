@@ -55,10 +55,6 @@ class Host:
         """Put a file into conf.d."""
         shutil.copyfile(_CONFIG / f"{self.name}-{name}.yaml", self.directory / "conf.d" / f"{name}.yaml")
 
-    def remove_config(self, name: str) -> None:
-        """Take a file out of conf.d."""
-        (self.directory / "conf.d" / f"{name}.yaml").unlink()
-
     def show_file(self, path: Path) -> None:
         """Print a file."""
         self._paper.file(str(path), path.read_text())
