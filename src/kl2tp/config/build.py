@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 from kl2tp.config.conflicts import Claims
 from kl2tp.config.draft import Draft, known
-from kl2tp.config.fields import Bases, Broken, Fields
+from kl2tp.config.fields import Bases, Broken, Fields, unknown
 from kl2tp.config.problem import Mark, Problems, where
 from kl2tp.config.protection import ProtectionBuilder
 from kl2tp.config.scalar import link_local, version
-from kl2tp.config.schema import INTERFACE, IPSEC, SESSION, SET, TUNNEL
+from kl2tp.config.schema import DEFAULTS, INTERFACE, IPSEC, SESSION, SET, TUNNEL
 from kl2tp.config.sessions import SessionBuilder
 from kl2tp.model import addr
 from kl2tp.model.overhead import Stack, stack_of
@@ -36,10 +36,14 @@ def bases(defaults: Fields | None) -> Bases:
 
 
 def _part(defaults: Fields | None, key: str) -> Fields | None:
-    try:
-        part: Fields | None = defaults.get(key) if defaults is not None else None
-    except Broken:
+    if defaults is None:
         return None
+    try:
+        part: Fields | None = defaults.get(key)
+    except Broken:
+        section = DEFAULTS.keys[key].section
+        assert section is not None
+        return unknown(section, defaults.mark)
     return part
 
 
@@ -58,12 +62,19 @@ class Builder:
         self.protection = ProtectionBuilder(problems, self.claims, inherited[IPSEC])
         self.sessions = SessionBuilder(problems, self.claims, inherited[INTERFACE])
         self.tunnels: list[TunnelSpec] = []
+        self._count = 0
         self._shared: dict[Any, Any] = {}
         self._mtus: dict[tuple[Stack, int], int] = {}
         self._where: tuple[Mark | None, Where] = (None, Where("", 0, 0))
 
-    def tunnel(self, name: str, mark: Mark, fields: Fields) -> None:
-        """Add the tunnel that these fields describe, or report what is wrong with it."""
+    def tunnel(self, name: str, mark: Mark, fields: Fields) -> bool:
+        """Add the tunnel that these fields describe, or report what is wrong with it. False if there are too many."""
+        self._count += 1
+        if self._count > MAX_TUNNELS:
+            if self._count == MAX_TUNNELS + 1:
+                message = f"there are more than {MAX_TUNNELS:,} tunnels"
+                self.problems.add(mark, message, "split them over several hosts", "count")
+            return False
         draft = Draft(name, mark, fields)
         self.claims.name(name, (mark, name))
         for step in self._steps():
@@ -74,9 +85,10 @@ class Builder:
         try:
             spec = self._spec(draft)
         except Broken:
-            return
+            return True
         self._ipv6_fits(draft, spec)
         self.tunnels.append(spec)
+        return True
 
     def _ipv6_fits(self, draft: Draft, spec: TunnelSpec) -> None:
         """An interface whose MTU is computed can carry IPv6 only if 1280 bytes are left (RFC 8200 5)."""

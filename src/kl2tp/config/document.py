@@ -7,7 +7,7 @@ and it lets us bound depth and aliases.
 
 import io
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import yaml
 
@@ -51,8 +51,7 @@ class Mapping:
 
     def __init__(self, mark: Mark) -> None:
         self.mark = mark
-        self.pairs: list[tuple[str, Mark, Node]] = []
-        """Key, the place of the key, and the value."""
+        self.pairs: list[Pair] = []
 
 
 class Sequence:
@@ -66,6 +65,24 @@ class Sequence:
 
 
 Node: TypeAlias = Scalar | Mapping | Sequence
+Pair: TypeAlias = tuple[str, Mark, Node]
+"""Key, the place of the key, and the value."""
+
+
+class Visitor(Protocol):
+    """Who is shown a document while it is read."""
+
+    def root(self, node: Node | None) -> None:
+        """The whole document, as it is no mapping; None if there is nothing in it."""
+
+    def streams(self, key: str, mark: Mark) -> bool:
+        """Whether the mapping at this key of the top level shall be shown entry by entry."""
+
+    def entry(self, name: str, mark: Mark, node: Node) -> None:
+        """A pair of such a mapping."""
+
+    def pair(self, key: str, mark: Mark, node: Node) -> None:
+        """A pair of the top level."""
 
 
 class _Stop(Exception):
@@ -96,22 +113,47 @@ class _Composer:
         self.nodes = 0
         self.aliased = 0
 
-    def document(self) -> Node | None:
-        """The one document of the stream, or None if there is none."""
+    def document(self, visitor: Visitor) -> None:
+        """Show the one document of the stream to `visitor`."""
         self.next()
+        if type(self.next()) is yaml.StreamEndEvent:
+            visitor.root(None)
+            return
         event = self.next()
-        if type(event) is yaml.StreamEndEvent:
-            return None
-        root = self.node(self.next(), 0)
+        if _is_simple_mapping(event):
+            self.top(visitor)
+        else:
+            visitor.root(self.node(event, 0))
         self.next()
         event = self.next()
         if type(event) is not yaml.StreamEndEvent:
-            raise _Stop(
-                event.start_mark,
-                "a second document begins here",
-                "one file holds one document: remove the '---'",
-            )
-        return root
+            hint = "one file holds one document: remove the '---'"
+            raise _Stop(event.start_mark, "a second document begins here", hint)
+
+    def top(self, visitor: Visitor) -> None:
+        """The mapping that is the whole document."""
+        while type(event := self.next()) is not yaml.MappingEndEvent:
+            key, mark, _ = self.key(event, 1)
+            value = self.next()
+            if _is_simple_mapping(value) and visitor.streams(key, mark):
+                self.entries(visitor)
+            else:
+                visitor.pair(key, mark, self.node(value, 1))
+
+    def entries(self, visitor: Visitor) -> None:
+        """A large mapping, pair by pair: what has been dealt with need not be kept."""
+        names: set[str] = set()
+        merges: list[Node] = []
+        while type(event := self.next()) is not yaml.MappingEndEvent:
+            key, mark, plain = self.key(event, 2)
+            node = self.node(self.next(), 2)
+            if plain and key == "<<":
+                merges.append(node)
+            else:
+                names.add(key)
+                visitor.entry(key, mark, node)
+        for pair in _merged(names, merges):
+            visitor.entry(*pair)
 
     def node(self, event: Any, depth: int) -> Node:
         """The node that begins with this event."""
@@ -156,13 +198,13 @@ class _Composer:
                 append((key, mark, Scalar(value.value, value.start_mark, not value.style)))
             else:
                 append((key, mark, node(value, depth)))
-        for merge in merges:
-            _merge(result, merge)
+        if merges:
+            result.pairs += _merged({pair[0] for pair in result.pairs}, merges)
         self.nodes += 2 * len(result.pairs)
         return result
 
     def key(self, event: Any, depth: int) -> tuple[str, Mark, bool]:
-        """A key that is not simply text: it may have an anchor, or be an alias."""
+        """A key: text, its place, and whether it is plain. It may have an anchor, or be an alias."""
         node = self.node(event, depth)
         if type(node) is not Scalar:
             raise _Stop(node.mark, "a key must be text", 'quote it if it begins with a brace: "{n}-name":')
@@ -202,22 +244,31 @@ class _Composer:
         return target
 
 
-def _merge(into: Mapping, source: Node) -> None:
-    """Follow a merge key: keys that are there already win, earlier sources win over later ones."""
-    for item in source.items if isinstance(source, Sequence) else [source]:
-        if not isinstance(item, Mapping):
-            raise _Stop(item.mark, "'<<' merges mappings only", "write <<: *name, where &name marks a mapping")
-        have = {pair[0] for pair in into.pairs}
-        into.pairs.extend(pair for pair in item.pairs if pair[0] not in have)
+def _is_simple_mapping(event: Any) -> bool:
+    """Whether a mapping begins, without anchor or tag."""
+    return type(event) is yaml.MappingStartEvent and event.anchor is None and event.tag is None
 
 
-def compose(text: str, name: str, problems: Problems) -> Node | None:
-    """The document in `text`, or None if there is nothing in it or something is wrong with it as YAML."""
+def _merged(have: set[str], sources: list[Node]) -> list[Pair]:
+    """Follow merge keys: keys that are there already win, earlier sources win over later ones."""
+    pairs: list[Pair] = []
+    for source in sources:
+        for item in source.items if isinstance(source, Sequence) else [source]:
+            if not isinstance(item, Mapping):
+                raise _Stop(item.mark, "'<<' merges mappings only", "write <<: *name, where &name marks a mapping")
+            pairs += [pair for pair in item.pairs if pair[0] not in have]
+            have.update(pair[0] for pair in item.pairs)
+    return pairs
+
+
+def stream(text: str, name: str, problems: Problems, visitor: Visitor) -> bool:
+    """Show the document in `text` to `visitor`. False if it ended early, as something is wrong with it as YAML."""
     problems.file(name)
     loader = None
     try:
         loader = _LOADER(_Named(text, name))
-        return _Composer(loader).document()
+        _Composer(loader).document(visitor)
+        return True
     except _Stop as stop:
         problems.add(stop.mark, stop.message, stop.hint)
     except yaml.MarkedYAMLError as error:
@@ -227,7 +278,7 @@ def compose(text: str, name: str, problems: Problems) -> Node | None:
     finally:
         if loader is not None:
             loader.dispose()
-    return None
+    return False
 
 
 def _syntax(error: yaml.MarkedYAMLError, text: str, name: str, problems: Problems) -> None:

@@ -7,7 +7,7 @@ as a `Varying`, and `at(n)` gives the fields of one tunnel: what does not vary i
 from typing import Any, TypeAlias
 
 from kl2tp.config import schema, template
-from kl2tp.config.document import EMPTY, Mapping, Node, Scalar, Sequence
+from kl2tp.config.document import EMPTY, Mapping, Node, Pair, Scalar, Sequence
 from kl2tp.config.key import Key, Section
 from kl2tp.config.problem import Bad, Mark, Problems, where
 from kl2tp.config.scalar import Type, show
@@ -207,7 +207,7 @@ class Reader:
             message, hint, meant = schema.advice(fields.section, name)
             self.problems.add(mark, message, hint)
             return meant
-        elif key.name in fields.own or (fields.broken is not None and key.name in fields.broken):
+        if key.name in fields.own or (fields.broken is not None and key.name in fields.broken):
             self._duplicate(name, mark, key, node)
         else:
             try:
@@ -294,7 +294,7 @@ class Reader:
             try:
                 named[name] = (self.section(key.section, value, key.section.name, mark), mark)
             except Broken:
-                named[name] = (_nothing(key.section, mark), mark)
+                named[name] = (unknown(key.section, mark), mark)
         varies = self.templates and any(_varies(value) for value, _ in named.values())
         return (VaryingNames(named) if varies else named), varies
 
@@ -307,7 +307,7 @@ class Reader:
             self.problems.add(mark, message, "put both values into one list")
 
 
-def named_pairs(problems: Problems, node: Node, label: str, what: str) -> list[tuple[str, Mark, Node]]:
+def named_pairs(problems: Problems, node: Node, label: str, what: str) -> list[Pair]:
     """The pairs of a mapping from names to anything. Raises `Broken`."""
     if type(node) is Mapping:
         return node.pairs
@@ -323,8 +323,8 @@ def twice(problems: Problems, name: str, mark: Mark, first: Mark) -> None:
     problems.add(mark, f"{show(name)} is here for the second time; first at {where(first)}", "remove one")
 
 
-def _nothing(section: Section, mark: Mark) -> Fields:
-    """Fields about which nothing can be said."""
+def unknown(section: Section, mark: Mark) -> Fields:
+    """Fields of which nothing is known, since they could not be read."""
     fields = Fields(section, mark)
     fields.broken = set(section.keys)
     return fields

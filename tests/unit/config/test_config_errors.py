@@ -76,5 +76,5 @@ sets:
         "kl2tp.yaml:14:30: c: the local tunnel id 7 is taken by b at kl2tp.yaml:9:10",
         "kl2tp.yaml:14:61: c/s: the interface name 'a0' is taken by a/s at kl2tp.yaml:6:53",
         "kl2tp.yaml:16:30: remote: '10.0.0.256' is not an IPv4 or IPv6 address (with n=2 and 1 more)",
-        "kl2tp.yaml:16:86: d2/s: the interface name 'i' is taken by d1/s at kl2tp.yaml:16:86 (with n=2 and 1 more)",
+        "kl2tp.yaml:16:88: d2/s: the interface name 'i' is taken by d1/s at kl2tp.yaml:16:88 (with n=2 and 1 more)",
     ]

@@ -6,9 +6,10 @@ import json
 import pytest
 
 from kl2tp.config import ConfigError, document, loads, schema
-from kl2tp.config.fields import Reader
+from kl2tp.config.document import Mapping, Node
+from kl2tp.config.fields import Fields, Reader
 from kl2tp.config.key import Key, Section
-from kl2tp.config.problem import Problems
+from kl2tp.config.problem import Mark, Problems
 from kl2tp.model import spec
 
 SPECS = (
@@ -42,9 +43,27 @@ def test_every_key_is_documented(section: Section, key: Key) -> None:
 @pytest.mark.parametrize(("section", "key"), KEYS, ids=IDS)
 def test_every_example_is_valid(section: Section, key: Key) -> None:
     problems = Problems()
-    node = document.compose(f"{key.name}: {key.eg}", "example", problems)
-    assert node is not None
-    fields = Reader(problems, {}).section(section, node, section.name, node.mark)
+    taken: list[Fields] = []
+
+    class Only:
+        """Reads the one pair of the document as a mapping of its own."""
+
+        def pair(self, name: str, mark: Mark, node: Node) -> None:
+            mapping = Mapping(mark)
+            mapping.pairs.append((name, mark, node))
+            taken.append(Reader(problems, {}).section(section, mapping, section.name, mark))
+
+        def root(self, node: Node | None) -> None:
+            raise AssertionError("no mapping")
+
+        def streams(self, key: str, mark: Mark) -> bool:
+            return False
+
+        def entry(self, name: str, mark: Mark, node: Node) -> None:
+            raise AssertionError("not asked for")
+
+    assert document.stream(f"{key.name}: {key.eg}", "example", problems, Only())
+    (fields,) = taken
     problems.check()
     assert (key.name in fields.own) is bool(key.eg or key.section)
 

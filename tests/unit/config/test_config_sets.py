@@ -186,8 +186,8 @@ def test_all_kinds_of_errors_of_one_place_are_reported() -> None:
 
 
 def test_more_tunnels_than_the_bound_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kl2tp.config.loading.MAX_TUNNELS", 2)
-    with pytest.raises(ConfigError, match=r"kl2tp.yaml:8:3: there are more than 2 tunnels"):
+    monkeypatch.setattr("kl2tp.config.build.MAX_TUNNELS", 2)
+    with pytest.raises(ConfigError, match=r"kl2tp.yaml:8:3: there are more than 2 tunnels \(with n=300\)"):
         loads(SET)
 
 

@@ -1,0 +1,173 @@
+"""Files to one configuration: the top level of each, judged as one.
+
+Tunnels are built while their file is still being read, each as soon as it is complete: ten thousand of them then
+need the memory of one. That takes the defaults to be known; where they come after the tunnels in the main file,
+the tunnels wait for them.
+"""
+
+from kl2tp.config import document, sets
+from kl2tp.config.build import Builder, bases
+from kl2tp.config.document import Node, Scalar
+from kl2tp.config.fields import Bases, Broken, Fields, Reader, named_pairs, twice, unknown
+from kl2tp.config.key import Section
+from kl2tp.config.problem import Bad, Mark, Problems
+from kl2tp.config.scalar import NAME, show
+from kl2tp.config.schema import DAEMON, DEFAULTS, TOP, TUNNEL, advice
+from kl2tp.model.spec import DaemonSpec, Desired, Where
+
+
+class Assembly:
+    """A configuration that grows file by file; the first is the main one."""
+
+    def __init__(self, problems: Problems, main: str) -> None:
+        self.problems = problems
+        self.main = main
+        self.daemon = DaemonSpec()
+        self.inherited: Bases = {}
+        self.builder: Builder | None = None
+
+    def add(self, name: str, text: str | None) -> None:
+        """Add a file; None stands for the text of one that could not be read."""
+        file = _File(self, name)
+        if self.builder is None and text is not None and "defaults" not in text:
+            self.begin(None)
+        complete = text is not None and document.stream(text, name, self.problems, file)
+        if self.builder is None and "defaults" not in file.places:
+            self.begin(None if complete else unknown(DEFAULTS, _Start(name)))
+        if complete:
+            file.finish()
+
+    def begin(self, defaults: Fields | None) -> Builder:
+        """Take note of the defaults: from now on tunnels can be built."""
+        self.inherited = bases(defaults)
+        self.builder = Builder(self.problems, self.inherited)
+        return self.builder
+
+    def finish(self) -> Desired:
+        """All that was added. Raises `ConfigError` if anything is wrong with it."""
+        self.problems.check()
+        return Desired(tuple(self.builder.tunnels if self.builder is not None else ()), self.daemon)
+
+
+class _Start:
+    """The beginning of a file, as a mark."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.line = 0
+        self.column = 0
+
+
+class _File:
+    """The top level of one file, as it is read: a `document.Visitor`."""
+
+    def __init__(self, assembly: Assembly, name: str) -> None:
+        self.assembly = assembly
+        self.problems = assembly.problems
+        self.name = name
+        self.main = name == assembly.main
+        self.places: dict[str, Mark] = {}
+        self.waiting: dict[str, Node] = {}
+        self.tunnels: dict[str, Mark] = {}
+        self.reader: Reader | None = None
+
+    def root(self, node: Node | None) -> None:
+        """The file is no mapping."""
+        if node is not None and not (isinstance(node, Scalar) and node.empty):
+            self.problems.add(node.mark, "the file is not a mapping", f"it has the keys {', '.join(TOP.keys)}")
+        elif self.main:
+            hint = "begin with tunnels: as the examples do"
+            self.problems.add(Where(self.name, 0, 0), "there is nothing in it", hint)
+
+    def streams(self, key: str, mark: Mark) -> bool:
+        """Tunnels are built one by one if the defaults are known."""
+        if key != "tunnels" or key in self.places or self.assembly.builder is None:
+            return False
+        self.places[key] = mark
+        return True
+
+    def entry(self, name: str, mark: Mark, node: Node) -> None:
+        """Build a tunnel."""
+        if name in self.tunnels:
+            twice(self.problems, name, mark, self.tunnels[name])
+            return
+        self.tunnels[name] = mark
+        builder = self.assembly.builder
+        assert builder is not None
+        if self.reader is None:
+            self.reader = Reader(self.problems, self.assembly.inherited)
+        called = self._checked(name, mark)
+        try:
+            fields = self.reader.section(TUNNEL, node, called, mark)
+        except Broken:
+            return
+        builder.tunnel(called, mark, fields)
+
+    def _checked(self, name: str, mark: Mark) -> str:
+        """The name of a tunnel; if it is wrong, something to call it by in messages."""
+        try:
+            return NAME.read(name)
+        except Bad as bad:
+            self.problems.add(mark, bad.message, bad.hint)
+            return show(name)
+
+    def pair(self, key: str, mark: Mark, node: Node) -> None:
+        """Any other part of the file."""
+        if key not in TOP.keys:
+            message, hint, meant = advice(TOP, key)
+            self.problems.add(mark, message, hint)
+            if meant == "defaults" and self.main and not self.tunnels:
+                self.assembly.begin(unknown(DEFAULTS, mark))
+            return
+        if key in self.places:
+            twice(self.problems, key, mark, self.places[key])
+            return
+        self.places[key] = mark
+        if key in ("tunnels", "sets"):
+            self.waiting[key] = node
+        elif not self.main:
+            self.problems.add(mark, f"{key} stands in the main file only", f"move it to {self.assembly.main}")
+        elif key == "defaults":
+            self.assembly.begin(self._section(DEFAULTS, key, mark, node))
+        else:
+            self.assembly.daemon = _daemon(self._section(DAEMON, key, mark, node))
+
+    def _section(self, section: Section, key: str, mark: Mark, node: Node) -> Fields:
+        try:
+            return Reader(self.problems, {}).section(section, node, key, mark)
+        except Broken:
+            return unknown(section, mark)
+
+    def finish(self) -> None:
+        """Build what has been waiting for the end of the file."""
+        for name, mark, node in self._waiting("tunnels"):
+            self.entry(name, mark, node)
+        builder = self.assembly.builder
+        assert builder is not None
+        reader = Reader(self.problems, self.assembly.inherited, templates=True)
+        seen: dict[str, Mark] = {}
+        for name, mark, node in self._waiting("sets"):
+            if name in seen:
+                twice(self.problems, name, mark, seen[name])
+            else:
+                seen[name] = mark
+                sets.expand(reader, builder, name, mark, node)
+
+    def _waiting(self, key: str) -> list[document.Pair]:
+        node = self.waiting.get(key)
+        if node is None:
+            return []
+        try:
+            return named_pairs(self.problems, node, key, key.removesuffix("s"))
+        except Broken:
+            return []
+
+
+def _daemon(fields: Fields) -> DaemonSpec:
+    default = DaemonSpec()
+    try:
+        interval: float = fields.get("resync_interval", default.resync_interval)
+        level: str = fields.get("log_level", default.log_level)
+    except Broken:
+        return default
+    return DaemonSpec(float(interval), level)
