@@ -14,7 +14,7 @@ import enum
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from kl2tp.model.objects import Address, KernelObject, Key, Link, Policy, Route, Session, Tunnel
+from kl2tp.model.objects import Address, KernelObject, Key, Link, Policy, Route, Sa, Session, Tunnel
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,8 @@ class Plan:
 
     operations: list[Operation] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
+    handed: dict[str, set[Key]] = field(default_factory=dict)
+    """Per unit the keys of what it gives up and another takes over as it stands."""
 
     def __bool__(self) -> bool:
         return bool(self.operations or self.conflicts)
@@ -183,26 +185,77 @@ def plan(
     """The operations that make `actual` as the units desire.
 
     `owned` names, per unit, the keys of what kl2tp made for it: only these are ever changed or deleted. `adopt` takes
-    over what stands in the place of a desired object. `retained` tells that another unit needs an object too.
+    over what stands in the place of a desired object. `retained` tells that another unit needs an object too. What one
+    unit gives up and another desires is handed over: so tunnels can be renamed, and can exchange their ids.
     """
-    result = Plan()
+    units = list(units)
+    given = _given_up(units, owned)
+    conflicts: dict[str, list[Conflict]] = {}
+    while True:
+        heirs = _heirs((u for u in units if u.name not in conflicts), given)
+        planners = [_UnitPlanner(u, actual, owned.get(u.name, ()), heirs, adopt=adopt) for u in units]
+        for planner in planners:
+            planner.run(retained)
+        news = {p.unit.name: p.conflicts for p in planners if p.conflicts and p.unit.name not in conflicts}
+        conflicts |= news
+        if not news or not given:  # else once more: a unit in conflict inherits nothing
+            break
+    # Half a tunnel helps nobody: with a part of it in foreign hands nothing is built, and what is ours stays as it is.
+    operations = [op for p in planners if p.unit.name not in conflicts for op in p.operations]
+    operations.sort(key=lambda op: op.stage)
+    handed = {p.unit.name: p.handed for p in planners if p.handed}
+    return Plan(operations, [conflict for found in conflicts.values() for conflict in found], handed)
+
+
+def _given_up(units: Iterable[Unit], owned: Mapping[str, Collection[Key]]) -> set[Key]:
+    """Keys of what some unit owns and no longer desires."""
+    given: set[Key] = set()
     for unit in units:
-        _plan_unit(unit, actual, owned.get(unit.name, ()), adopt, retained, result)
-    result.operations.sort(key=lambda op: op.stage)
-    return result
+        given.update(set(owned.get(unit.name, ())).difference(unit.keys()))
+    return given
+
+
+def _heirs(units: Iterable[Unit], given: Collection[Key]) -> dict[Key, set[str]]:
+    """The units that desire what others give up."""
+    heirs: dict[Key, set[str]] = {}
+    if given:
+        for unit in units:
+            for key in unit.keys():  # noqa: SIM118 a unit is no mapping
+                if key in given:
+                    heirs.setdefault(key, set()).add(unit.name)
+    return heirs
 
 
 class _UnitPlanner:
     """The planning of one unit: which of its objects vanish with others decides what must be made anew."""
 
-    __slots__ = ("actual", "adopt", "conflicts", "lost_devices", "lost_sessions", "operations", "owned", "unit")
+    __slots__ = (
+        *("actual", "adopt", "conflicts", "disturbed_devices", "handed", "lost_devices", "lost_sessions"),
+        *("operations", "owned", "removed_sas", "unit"),
+    )
 
-    def __init__(self, unit: Unit, actual: Mapping[Key, KernelObject], owned: Collection[Key], *, adopt: bool) -> None:
-        self.unit, self.actual, self.owned, self.adopt = unit, actual, owned, adopt
+    def __init__(
+        self,
+        unit: Unit,
+        actual: Mapping[Key, KernelObject],
+        owned: Collection[Key],
+        heirs: Mapping[Key, Collection[str]],
+        *,
+        adopt: bool,
+    ) -> None:
+        self.unit, self.actual, self.adopt = unit, actual, adopt
+        self.owned = {*owned, *(key for key in unit.keys() if key in heirs)} if heirs else owned  # noqa: SIM118
+        self.handed = {key for key in owned if key in heirs and unit.name not in heirs[key]}
+        """What other units take over."""
         self.operations: list[Operation] = []
         self.conflicts: list[Conflict] = []
         self.lost_sessions: set[Key] = set()
         self.lost_devices: set[str] = set()
+        self.disturbed_devices: set[str] = set()
+        """Devices that lose routes or addresses by what is done to them: by a new master, by going down, by losing an
+        address (with the last one the kernel takes the routes away)."""
+        self.removed_sas: dict[Key, Sa] = {}
+        """SAs to go, by their key without the mark: the kernel takes marks for wildcards when it looks one up."""
 
     def emit(
         self, verb: Verb, target: KernelObject, before: KernelObject | None = None, why: tuple[str, ...] = ()
@@ -210,9 +263,22 @@ class _UnitPlanner:
         stage = _stage(target, delete=verb is Verb.DELETE)
         self.operations.append(Operation(stage, verb, self.unit.name, target, before, why))
 
+    def run(self, retained: Callable[[str, Key], bool]) -> None:
+        """Plan the unit."""
+        keys = set(self.unit.keys())
+        for key in sorted((k for k in self.owned if k not in keys), key=lambda k: _ORDER.get(str(k[0]), 3)):
+            found = self.actual.get(key)
+            if found is None or isinstance(found, Link) or self.vanishes(found):
+                continue
+            if key not in self.handed and not retained(self.unit.name, key):
+                self.remove(found)
+        for wanted in sorted(self.unit.objects, key=lambda o: _ORDER.get(o.kind, 3)):
+            self.want(wanted)
+        self.remove_sas()
+
     def tunnel_lost(self, tunnel: Tunnel) -> None:
         """A tunnel takes its sessions with it, and these their devices with all that is on them."""
-        for key in self.owned:
+        for key in {*self.owned, *self.unit.keys()}:
             if key[0] == "session" and key[1:3] == (tunnel.netns, tunnel.id):
                 self.session_lost(self.actual.get(key))
                 self.lost_sessions.add(key)
@@ -237,31 +303,52 @@ class _UnitPlanner:
             self.tunnel_lost(found)
         elif isinstance(found, Session):
             self.session_lost(found)
+        elif isinstance(found, Sa):
+            self.removed_sas[found.key[:4]] = found
+            return
+        elif isinstance(found, Address):
+            self.disturbed_devices.add(found.ifname)
         self.emit(Verb.DELETE, found)
+
+    def remove_sas(self) -> None:
+        """Take away the SAs whose place no other one takes."""
+        for sa in self.removed_sas.values():
+            self.emit(Verb.DELETE, sa)
 
     def want(self, wanted: KernelObject) -> None:
         """Make one object as desired."""
         key = wanted.key
         found = self.actual.get(key)
-        if found is not None and self.vanishes(found):
+        foreign = found is not None and key not in self.owned and not self.adopt
+        if found is not None and self.vanishes(found) and not (foreign and isinstance(found, Link)):
             found = None
         if found is None:
             self.missing(wanted)
-        elif key not in self.owned and not self.adopt:
+        elif foreign:
             if wanted.kind in _EXCLUSIVE or not satisfied(wanted, found):
                 self.conflicts.append(Conflict(self.unit.name, wanted, found))
         elif wanted != found and (why := differences(wanted, found)):
             self.change(wanted, found, why)
+        elif _device(wanted) in self.disturbed_devices:
+            self.emit(Verb.UPDATE, wanted, found)
 
     def missing(self, wanted: KernelObject) -> None:
         """Make what is not there; a device that left its session comes back only with a new session."""
         if isinstance(wanted, Session):
             self.lost_devices.add(wanted.ifname)
         elif isinstance(wanted, Link) and wanted.name not in self.lost_devices:
-            for session in self.unit.objects:
-                if isinstance(session, Session) and session.ifname == wanted.name and session.key in self.actual:
-                    self.replace(session, self.actual[session.key], (f"device {wanted.name} is gone",))
+            self.renew_session(wanted.name, f"device {wanted.name} is gone")
+        elif isinstance(wanted, Sa) and (old := self.removed_sas.pop(wanted.key[:4], None)):
+            self.emit(Verb.UPDATE, wanted, old, differences(wanted, old))
+            return
         self.emit(Verb.CREATE, wanted)
+
+    def renew_session(self, device: str, why: str) -> None:
+        """Make the session of a device anew, and with it the device."""
+        for session in self.unit.objects:
+            if isinstance(session, Session) and session.ifname == device and session.key in self.actual:
+                self.operations = [op for op in self.operations if op.target.key != session.key]
+                self.replace(session, self.actual[session.key], (why,))
 
     def change(self, wanted: KernelObject, found: KernelObject, why: tuple[str, ...]) -> None:
         """Change in place what can be; replace what cannot."""
@@ -270,8 +357,20 @@ class _UnitPlanner:
             self.replace(wanted, found, why)
         elif isinstance(found, Session) and not {w.partition(":")[0] for w in why} <= _DIFFER_IN_PLACE:
             self.replace(wanted, found, why)
+        elif isinstance(wanted, Link) and isinstance(found, Link) and self.needs_new_device(wanted, found, why):
+            self.emit(Verb.CREATE, wanted)
         else:
             self.emit(Verb.UPDATE, wanted, found, why)
+
+    def needs_new_device(self, wanted: Link, found: Link, why: tuple[str, ...]) -> bool:
+        """Whether a device cannot become as desired: while it is up it keeps its link-layer address."""
+        changed = {w.partition(":")[0] for w in why}
+        if changed & {"master", "up"}:
+            self.disturbed_devices.add(wanted.name)
+        if "mac" not in changed or not found.up:
+            return False
+        self.renew_session(wanted.name, f"device {wanted.name} needs another address")
+        return True
 
     def replace(self, wanted: KernelObject, found: KernelObject, why: tuple[str, ...]) -> None:
         """Delete and create: for objects that the kernel cannot change."""
@@ -281,29 +380,10 @@ class _UnitPlanner:
         self.emit(Verb.CREATE, wanted)
 
 
+def _device(thing: KernelObject) -> str:
+    """The device that an address or route stands on."""
+    return thing.ifname if isinstance(thing, Address) else thing.device if isinstance(thing, Route) else ""
+
+
 _ORDER = {"tunnel": 0, "session": 1, "link": 2}
 """What takes others with it is planned first."""
-
-
-def _plan_unit(
-    unit: Unit,
-    actual: Mapping[Key, KernelObject],
-    owned: Collection[Key],
-    adopt: bool,
-    retained: Callable[[str, Key], bool],
-    result: Plan,
-) -> None:
-    planner = _UnitPlanner(unit, actual, owned, adopt=adopt)
-    wanted_keys = {o.key for o in unit.objects}
-    for key in sorted((k for k in owned if k not in wanted_keys), key=lambda k: _ORDER.get(str(k[0]), 3)):
-        found = actual.get(key)
-        if found is None or isinstance(found, Link) or planner.vanishes(found) or retained(unit.name, key):
-            continue
-        planner.remove(found)
-    for wanted in sorted(unit.objects, key=lambda o: _ORDER.get(o.kind, 3)):
-        planner.want(wanted)
-    # Half a tunnel helps nobody: with a part of it in foreign hands nothing is built, and what is ours stays as it is.
-    if planner.conflicts:
-        result.conflicts += planner.conflicts
-    else:
-        result.operations += planner.operations
