@@ -78,6 +78,13 @@ class Door:
         for host in self._hosts.values():
             host.forget_devices()
 
+    def vrf_table(self, netns_name: str, name: str) -> int:
+        """The routing table of a VRF; `main` if there is no such VRF: then its interface fails before its routes."""
+        try:
+            return self.host(netns_name).vrf_table(name)
+        except (KernelError, netns.NoNamespace):
+            return rtnl.MAIN_TABLE
+
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def read(self, keys: Iterable[Key]) -> dict[Key, KernelObject]:
@@ -247,6 +254,7 @@ class Door:
             self._deleted_at = time.monotonic()
             tunnels = [op.target for op in ops if isinstance(op.target, Tunnel)]
             errors = _deletions_forgiven(ops, host.genl.batch([codec.tunnel_delete(t.id) for t in tunnels]))
+            self.forget_devices()
             waiting = {i: codec.tunnel_get(t.id) for i, t in enumerate(tunnels) if i not in errors}
             return errors | _wait_gone(host.genl, waiting)
         requests = [codec.tunnel_create(op.target) for op in ops if isinstance(op.target, Tunnel)]
@@ -258,6 +266,7 @@ class Door:
         if ops[0].verb is Verb.DELETE:
             self._deleted_at = time.monotonic()
             errors = _deletions_forgiven(ops, host.genl.batch([codec.session_delete(s) for s in sessions]))
+            self.forget_devices()
             waiting = {i: codec.session_get(s.tunnel_id, s.id) for i, s in enumerate(sessions) if i not in errors}
             return errors | _wait_gone(host.genl, waiting)
         requests = [

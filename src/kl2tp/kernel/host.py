@@ -27,6 +27,7 @@ class Host:
         self._codec: l2tp.Codec | None = None
         self._names: dict[int, str] = {}
         self._indexes: dict[str, int] = {}
+        self._vrf_tables: dict[str, int] = {}
 
     def close(self) -> None:
         for sock in self._sockets.values():
@@ -72,6 +73,7 @@ class Host:
         """Drop what is remembered of device numbers: at the start of each pass, as they change behind our back."""
         self._names.clear()
         self._indexes.clear()
+        self._vrf_tables.clear()
 
     def device_name(self, index: int) -> str:
         """The name of a device; `#N` for one that is not there."""
@@ -90,6 +92,16 @@ class Host:
                 raise KernelError(errno.ENODEV, f"there is no device {name}")
             self._indexes[name] = rtnl.LinkState(reply.payload).index
         return self._indexes[name]
+
+    def vrf_table(self, name: str) -> int:
+        """The routing table of a VRF. Raises KernelError ENODEV."""
+        if name not in self._vrf_tables:
+            reply = self.route.get([rtnl.link_get(name)])[0]
+            table = None if isinstance(reply, KernelError) else rtnl.vrf_table(reply.payload)
+            if table is None:
+                raise KernelError(errno.ENODEV, f"there is no VRF {name}")
+            self._vrf_tables[name] = table
+        return self._vrf_tables[name]
 
     def device_indexes(self, names: Iterable[str]) -> dict[str, int]:
         """The numbers of many devices in one go; those that are not there are left out."""

@@ -33,6 +33,8 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_IFALIAS, _IFLA_GROUP
     29,
 )
 _SKIP_STATS = 1 << 3
+_IFLA_LINKINFO, _INFO_KIND, _INFO_DATA, _IFLA_VRF_TABLE = 18, 1, 2, 1
+MAIN_TABLE = 254
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
@@ -81,6 +83,13 @@ def link_set(link: Link, master_index: int, *, set_master: bool) -> Message:
     if set_master:
         body.append(u32(_IFLA_MASTER, master_index))
     return Message(RTM_NEWLINK, 0, b"".join(body))
+
+
+def vrf_table(payload: bytes) -> int | None:
+    """The routing table of the VRF that a reply describes; None if it is another kind of device."""
+    info = attributes(attributes(payload, 16).get(_IFLA_LINKINFO, b""))
+    table = attributes(info.get(_INFO_DATA, b"")).get(_IFLA_VRF_TABLE)
+    return _u32.unpack(table)[0] if table and info.get(_INFO_KIND) == b"vrf\0" else None
 
 
 class LinkState:

@@ -5,8 +5,9 @@ exactly its packets, and a wider one of lower priority blocks them from whatever
 nothing passes. The outbound policy names its SA by SPI, so that a new key is taken into use by one atomic update.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from kl2tp.ipsec.keys import Associations, KeyRing, SaKeys, cookie, derive
 from kl2tp.model.addr import ANY4, ANY6
@@ -60,7 +61,14 @@ def keying(spec: TunnelSpec, ring: KeyRing) -> Keying | None:
     return Keying.steady(derive(ring.get(spec.ipsec.key_file), spec)) if spec.ipsec else None
 
 
-def compile_unit(spec: TunnelSpec, ring: KeyRing, keys: Keying | None) -> Unit:
+VrfTable: TypeAlias = Callable[[str, str], int]
+"""The routing table of a VRF, by its namespace and name."""
+MAIN_TABLE = 254
+
+
+def compile_unit(
+    spec: TunnelSpec, ring: KeyRing, keys: Keying | None, vrf_table: VrfTable = lambda netns, name: MAIN_TABLE
+) -> Unit:
     """All kernel objects of a tunnel, protection first. Raises KeyFileError for cookies that cannot be derived."""
     objects: list[KernelObject] = []
     if spec.ipsec:
@@ -82,7 +90,7 @@ def compile_unit(spec: TunnelSpec, ring: KeyRing, keys: Keying | None) -> Unit:
         )
     )
     for session in spec.sessions:
-        objects += _session(spec, session, ring)
+        objects += _session(spec, session, ring, vrf_table)
     return Unit(spec.name, tuple(objects))
 
 
@@ -165,7 +173,9 @@ def _route(netns: str, route: RouteSpec, device: str, *, of_session: bool) -> Ro
     )
 
 
-def _session(spec: TunnelSpec, session: SessionSpec, ring: KeyRing) -> Iterator[KernelObject]:
+def _session(
+    spec: TunnelSpec, session: SessionSpec, ring: KeyRing, vrf_table: VrfTable
+) -> Iterator[KernelObject]:
     interface = session.interface
     expected, sent = _cookies(spec, session, ring)
     yield Session(
@@ -188,6 +198,8 @@ def _session(spec: TunnelSpec, session: SessionSpec, ring: KeyRing) -> Iterator[
     for address, plen in interface.addresses:
         yield Address(netns, interface.name, address, plen)
     for route in interface.routes:
+        if interface.vrf and route.table == MAIN_TABLE:
+            route = replace(route, table=vrf_table(netns, interface.vrf))
         yield _route(netns, route, interface.name, of_session=True)
     if interface.mss is not None and not interface.bridge:
         yield Clamp(netns, interface.name, interface.mss or mss4(mtu), interface.mss or mss6(mtu))

@@ -182,7 +182,9 @@ class Engine:
 
     def _compile(self, name: str) -> Unit:
         spec = self.specs.get(name)
-        return compile_unit(spec, self.ring, keying(spec, self.ring)) if spec else Unit(name)
+        if spec is None:
+            return Unit(name)
+        return compile_unit(spec, self.ring, keying(spec, self.ring), self.door.vrf_table)
 
     def _owned(self, name: str, unit: Unit) -> frozenset[Key]:
         """What was made for a tunnel, and what was made for another and protects this one too."""
@@ -308,7 +310,8 @@ def _same_ends(sa: Sa, spec: TunnelSpec) -> bool:
     """Whether an SA still fits the tunnel, but for its key."""
     assert spec.ipsec
     ends = {sa.source, sa.destination} == {spec.local, spec.remote}
-    return ends and sa.netns == spec.netns and sa.reqid == spec.ipsec.reqid and sa.mode == spec.ipsec.mode
+    ours = (spec.netns, spec.ipsec.reqid, spec.ipsec.mode, spec.ipsec.mark)
+    return ends and (sa.netns, sa.reqid, sa.mode, sa.mark) == ours
 
 
 def _keep_sending(wanted: KernelObject, old: Sequence[Sa], actual: Mapping[Key, KernelObject]) -> KernelObject:

@@ -17,6 +17,7 @@ from kl2tp.model.spec import TunnelSpec
 from kl2tp.reconcile.compile import ALIAS_PREFIX
 
 _Place: TypeAlias = tuple[object, ...]
+_ANY_TABLE = 0
 
 
 def _places(spec: TunnelSpec) -> Iterator[_Place]:
@@ -34,7 +35,9 @@ def _places(spec: TunnelSpec) -> Iterator[_Place]:
         for address, plen in interface.addresses:
             yield ("address", netns, address, plen)
         for route in interface.routes:
-            yield ("route", netns, route.table, route.destination, route.prefix_length)
+            # The table of a VRF is known to the kernel only: an event about any table will do.
+            table = _ANY_TABLE if interface.vrf else route.table
+            yield ("route", netns, table, route.destination, route.prefix_length)
 
 
 class Index:
@@ -90,7 +93,9 @@ class Index:
         if isinstance(hint, EndpointHint):
             return self._at("endpoint", hint.netns, hint.remote, hint.local_port, hint.remote_port)
         if isinstance(hint, RouteHint):
-            return self._at("route", hint.netns, hint.table, hint.destination, hint.prefix_length)
+            prefix = (hint.destination, hint.prefix_length)
+            names = self._at("route", hint.netns, hint.table, *prefix)
+            return names + self._at("route", hint.netns, _ANY_TABLE, *prefix)
         assert isinstance(hint, NamespaceHint)
         return tuple(name for name, spec in self._specs.items() if hint.netns in _namespaces(spec))
 
