@@ -181,17 +181,24 @@ class Door:
                 outcome.failed.setdefault(op.unit, (op, problem))
 
     def _policies(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
-        requests = []
+        requests: list[Message] = []
+        positions: dict[tuple[Verb, Key], int] = {}
+        shared: list[int] = []
         for op in ops:
             assert isinstance(op.target, Policy)
-            delete = op.verb is Verb.DELETE
+            # Tunnels to one peer have block policies in common: one request, whose error is everybody's.
+            position = positions.setdefault((op.verb, op.target.key), len(requests))
+            shared.append(position)
+            if position < len(requests):
+                continue
             replace = op.verb is Verb.UPDATE
             requests.append(
                 xfrm.policy_delete(op.target)
-                if delete
+                if op.verb is Verb.DELETE
                 else xfrm.policy_set(op.target, host.device_index, replace=replace)
             )
-        return _deletions_forgiven(ops, host.xfrm.batch(requests))
+        failures = host.xfrm.batch(requests)
+        return _deletions_forgiven(ops, {i: failures[p] for i, p in enumerate(shared) if p in failures})
 
     def _sas(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
         requests: list[Message] = []
