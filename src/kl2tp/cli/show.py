@@ -171,12 +171,16 @@ def _records(rows: Sequence[Mapping[str, Any]], paint: Paint, width: int | None)
         yield f"  {line}"
 
 
+_HEXADECIMAL = ("spi", "reqid")
+"""Numbers as plans and other commands write them."""
+
+
 def _numbers(key: str, rows: Sequence[Mapping[str, Any]]) -> bool:
-    return key != "spi" and all(isinstance(row.get(key), int | float) for row in rows if key in row)
+    return key not in _HEXADECIMAL and all(isinstance(row.get(key), int | float) for row in rows if key in row)
 
 
 def _cell(key: str, value: Any) -> str:
-    if key == "spi" and isinstance(value, int):
+    if key in _HEXADECIMAL and isinstance(value, int):
         return f"{value:#010x}"
     return _plain(value)
 
