@@ -15,6 +15,7 @@ from kl2tp.daemon.direct import Progress, inspect, no_such_tunnel
 from kl2tp.daemon.errors import lacking_error
 from kl2tp.daemon.report import Json, applied, moment, planned, tunnel
 from kl2tp.daemon.stalls import StallMeter
+from kl2tp.ipsec.keys import KeyRing
 from kl2tp.kernel.encap import EncapSockets, points
 from kl2tp.kernel.probe import missing
 from kl2tp.model.spec import DaemonSpec, TunnelSpec
@@ -60,8 +61,11 @@ class Service:
     # -- methods of the control socket -----------------------------------------------------------------------------
 
     async def plan(self, progress: Progress, *, adopt: bool = False) -> Json:
-        """What the kernel lacks at this moment, by the configuration that is in force."""
-        chunks = self._engine.plan(await self._in_thread(self._engine.names), adopt=adopt)
+        """What apply would do, by the configuration file as it is now. Changes nothing."""
+        desired = await loader.read(self._config_path)
+        preview = Engine(self._engine.door, self._engine.ledger, KeyRing())
+        await self._in_thread(lambda: preview.set_specs({t.name: t for t in desired.tunnels}))
+        chunks = preview.plan(await self._in_thread(preview.names), adopt=adopt)
         parts = []
         # Chunk by chunk, so that repairs are not kept waiting.
         while part := await self._in_thread(lambda: next(chunks, None)):
