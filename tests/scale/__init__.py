@@ -1,0 +1,1 @@
+"""Measurements with hundreds to thousands of tunnels."""
