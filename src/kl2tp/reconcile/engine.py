@@ -14,7 +14,7 @@ from typing import TypeAlias
 from kl2tp.ipsec.keys import KeyFileError, KeyRing
 from kl2tp.kernel.door import Door
 from kl2tp.kernel.netlink import KernelError
-from kl2tp.model.objects import Direction, KernelObject, Key, Policy, Sa
+from kl2tp.model.objects import NO_MARK, Direction, KernelObject, Key, Policy, Sa
 from kl2tp.model.plan import Conflict, Operation, Plan, Stage, Unit, plan, satisfied
 from kl2tp.model.spec import TunnelSpec
 from kl2tp.reconcile.compile import PRIORITY_PROTECT, compile_unit, keying
@@ -115,17 +115,17 @@ class Engine:
         """What a pass would do, chunk by chunk: (plan, problems by tunnel). Changes nothing."""
         self.door.forget_devices()
         for chunk in _chunks(names):
-            planned = self._plan(chunk, adopt=adopt, note=False)
+            planned = self._plan_together(chunk, adopt=adopt, note=False)
             yield planned.plan, planned.problems
 
     def reconcile(self, names: Iterable[str], *, adopt: bool = False) -> Iterator[list[Result]]:
         """Make the kernel agree, chunk by chunk."""
         self.door.forget_devices()
         for chunk in _chunks(names):
-            results = self._carry_out(self._plan(chunk, adopt=adopt, careless=not adopt))
+            results = self._carry_out(self._plan_together(chunk, adopt=adopt, careless=not adopt))
             if met := [r.name for r in results if r.met_foreign]:
                 results = [r for r in results if not r.met_foreign]
-                results += self._carry_out(self._plan(met, adopt=adopt))
+                results += self._carry_out(self._plan_together(met, adopt=adopt))
             yield results
 
     def owned_namespaces(self) -> set[str]:
@@ -152,6 +152,20 @@ class Engine:
         return Inspection(unit, actual, counters)
 
     # -- planning --------------------------------------------------------------------------------------------------
+
+    def _plan_together(
+        self, names: Sequence[str], *, adopt: bool, note: bool = True, careless: bool = False
+    ) -> _Chunk:
+        """Plan tunnels, and with them those that hold an id, a name or a device which these want and they give up."""
+        while True:
+            planned = self._plan(names, adopt=False, note=note, careless=careless)
+            holders = self.ledger.owners({c.found.key for c in planned.plan.conflicts}).difference(names)
+            if not holders:
+                break
+            names, careless = [*sorted(holders), *names], False
+        if adopt or (planned.plan.handed and planned.fresh):
+            planned = self._plan(names, adopt=adopt, note=note)
+        return planned
 
     def _plan(self, names: Sequence[str], *, adopt: bool, note: bool = True, careless: bool = False) -> _Chunk:
         units: dict[str, Unit] = {}
@@ -198,7 +212,13 @@ class Engine:
     def _sharing(self, unit: str, key: Key) -> tuple[str, ...]:
         """The other tunnels whose protection includes a block policy or guard."""
         endpoint = _shared_endpoint(key)
-        return tuple(n for n in self._peers.get(endpoint, ()) if n != unit) if endpoint else ()
+        names = self._peers.get(endpoint, ()) if endpoint else ()
+        return tuple(n for n in names if n != unit and (key[0] == "guard" or key[-2:] == self._mark(n)))
+
+    def _mark(self, name: str) -> tuple[int, int]:
+        """The mark of a tunnel's policies, as in their keys."""
+        ipsec = self.specs[name].ipsec
+        return (ipsec.mark if ipsec else None) or NO_MARK
 
     def _retained(self, unit: str, key: Key) -> bool:
         """Whether what one tunnel no longer needs protects another one to the same peer."""
@@ -251,6 +271,9 @@ class Engine:
         wanted = {name: frozenset(chunk.units[name].keys()) for name in clear}
         self.ledger.record({n: chunk.owned[n] | wanted[n] for n in clear if n not in chunk.fresh})
         self.ledger.record({n: wanted[n] for n in clear if n in chunk.fresh}, tentative=True)
+        # Only now that the heirs own it too: what is handed over is never nobody's.
+        left = {n: (chunk.owned[n] | wanted.get(n, frozenset())) - keys for n, keys in chunk.plan.handed.items()}
+        self.ledger.record(left)
         self.ledger.note_dismantling({op.unit for op in chunk.plan.operations if op.stage == Stage.DISMANTLE_TUNNEL})
         outcome = self.door.execute(chunk.plan.operations)
         for op in outcome.done:

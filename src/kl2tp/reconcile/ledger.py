@@ -61,6 +61,11 @@ class Ledger:
         text = self._units.get(unit)
         return decode_keys(text) if text else frozenset()
 
+    def owners(self, keys: Iterable[Key]) -> set[str]:
+        """The units that own any of these. Looks at every unit: for questions that are rare."""
+        parts = [encode_keys([key])[1:-1] for key in keys]
+        return {name for name, text in self._units.items() if any(part in text for part in parts)} if parts else set()
+
     def tentative(self, unit: str) -> bool:
         """Whether a crash left open if anything of the unit was made."""
         return unit in self._tentative
