@@ -80,11 +80,17 @@ class Guest(ABC):
                 on_ready: Callable[[int], None] = key.data
                 on_ready(key.fd)
             if self.exit_code is not None:
+                if note := self.closing_note():
+                    complain(note)
                 return self.exit_code
             if time.monotonic() >= deadline:
                 return self.report_timeout()
             if self.log_ended:
                 return self.report_death(process)
+
+    def closing_note(self) -> str:
+        """What the caller should know of the command's end, besides its exit code."""
+        return ""
 
     def on_log(self, fd: int) -> None:
         """The kernel's console: kept for the day it is needed, shown at once if wished."""

@@ -18,6 +18,7 @@ from .guest import Guest, encode_job
 from .job import Job
 from .process import prepare_child
 
+OUT_OF_MAPPINGS = b"vm.max_map_count has been reached"
 PIPE_SIZE = 1 << 20  # the guest need not wait for a reader that is a little slow
 _ADDR_NO_RANDOMIZE = 0x0040000
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -66,6 +67,15 @@ class UmlGuest(Guest):
         self.watch_log(log_read)
         self.connect(from_guest, to_guest)
         return process
+
+    def closing_note(self) -> str:
+        """A process of more than 256 MB, touched at random, needs more mappings than hosts allow by default."""
+        if OUT_OF_MAPPINGS not in self.log:
+            return ""
+        return (
+            "a process in the guest was killed: it needs more memory mappings than this machine allows"
+            "\n  hint: sudo sysctl vm.max_map_count=1048576"
+        )
 
     def command_line(self, guest_in: int, guest_out: int) -> list[str]:
         """The kernel's own command line; what it does not know becomes init's environment."""
