@@ -118,6 +118,11 @@ class Host:
         """`ip xfrm state flush`."""
         self.request(xfrm.NETLINK_XFRM, Message(xfrm.FLUSHSA, 0, bytes(8)))
 
+    def flush_ipsec(self) -> None:
+        """Both."""
+        self.flush_policies()
+        self.flush_associations()
+
     # -- devices and addresses -------------------------------------------------------------------------------------
 
     def device(self, name: str) -> rtnl.LinkState | None:
@@ -238,6 +243,14 @@ class Wire:
         host.add_address("wire", f"192.0.2.{number}", 24)
         host.add_address("wire", f"2001:db8::{number}", 64)
 
+    def inject(self, source: Host, target: Host, payload: bytes, *, protocol: int, v6: bool = False) -> None:
+        """Put an IP packet on the wire that seems to come from a host."""
+        data = _ip_header(source.number, target.number, protocol, len(payload), v6=v6) + payload
+        kind = 0x86DD if v6 else 0x0800
+        macs = b"".join(bytes((2, 0, 0, 0, 0, host.number)) for host in (target, source))
+        with self.host.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
+            sock.sendto(macs + kind.to_bytes(2) + data, (f"port{target.number}", kind))
+
     @contextlib.contextmanager
     def watched(self) -> Iterator["Capture"]:
         """Every packet that passes, while the block runs."""
@@ -248,6 +261,17 @@ class Wire:
             capture = Capture(sock)
             yield capture
             capture.collect()
+
+
+def _ip_header(source: int, target: int, protocol: int, size: int, *, v6: bool) -> bytes:
+    if v6:
+        ends = b"".join(parse(f"2001:db8::{number}") for number in (source, target))
+        return b"".join((struct.pack("!IHBB", 6 << 28, size, protocol, 64), ends))
+    ends = bytes((192, 0, 2, source, 192, 0, 2, target))
+    head = struct.pack("!BxHIBB", 0x45, 20 + size, 0, 64, protocol)
+    total = sum(struct.unpack("!9H", head + ends))
+    checksum = ~(total + (total >> 16)) & 0xFFFF
+    return b"".join((head, checksum.to_bytes(2), ends))
 
 
 _ESP, _UDP, _L2TP, _FRAGMENT = 50, 17, 115, 44
@@ -313,6 +337,13 @@ def kind_of(packet: bytes) -> str:
         in_udp = NAT_PORT in struct.unpack_from("!HH", body)
         return "encrypted" if in_udp and any(body[8:12]) else "clear"
     return {_ESP: "encrypted", _L2TP: "clear"}.get(protocol, "other")
+
+
+def received(host: Host, tunnel: int, session: int) -> int:
+    """Packets that a session has taken from its tunnel."""
+    reply = host.netlink(l2tp.NETLINK_GENERIC).get([host.l2tp.session_get(tunnel, session)])[0]
+    assert isinstance(reply, Reply), reply
+    return l2tp.decode_statistics(reply.payload)["rx_packets"]
 
 
 # -- what is there --------------------------------------------------------------------------------------------------
