@@ -31,7 +31,8 @@ def configuration_error(path: Path, problems: Sequence[ConfigProblem]) -> Servic
 
 def lacking_error(findings: Sequence[Finding]) -> ServiceError | None:
     """What the kernel lacks for a configuration, if it lacks anything that stops all of it."""
-    failures = [{"where": "kernel", "message": f"{f.what}: {f.why}", "hint": f.mend} for f in findings if f.level is Level.FAIL]
+    serious = [f for f in findings if f.level is Level.FAIL]
+    failures = [{"where": "kernel", "message": f"{f.what}: {f.why}", "hint": f.mend} for f in serious]
     if not failures:
         return None
     text = "this machine lacks what the configuration needs; nothing was touched"

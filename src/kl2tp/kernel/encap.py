@@ -76,7 +76,9 @@ class EncapSockets:
         self._left = {name: fds for name, fds in inherited.items() if name.startswith("encap/")}
         self._open: dict[EncapPoint, socket.socket] = {}
 
-    def change(self, wanted: set[EncapPoint]) -> tuple[dict[EncapPoint, int], set[EncapPoint], dict[EncapPoint, Exception]]:
+    def change(
+        self, wanted: set[EncapPoint]
+    ) -> tuple[dict[EncapPoint, int], set[EncapPoint], dict[EncapPoint, Exception]]:
         """Open and close as needed: (opened with their descriptors, closed, failed with the reason)."""
         closed = self._open.keys() - wanted
         for point in closed:
