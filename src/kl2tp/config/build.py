@@ -164,10 +164,11 @@ class Builder:
         return value
 
     def _ids(self, draft: Draft) -> None:
-        draft.netns = draft.fields.get("netns", "")
-        draft.ids = self._required(draft, "ids")
-        claim = (draft.fields.place("ids"), draft.name)
-        draft.ids_taken = not self.claims.tunnel(known(draft.netns), known(draft.ids)[0], claim)
+        netns: str = draft.fields.get("netns", "")
+        draft.netns = netns
+        ids: tuple[int, int] = self._required(draft, "ids")
+        draft.ids = ids
+        draft.ids_taken = not self.claims.tunnel(netns, ids[0], (draft.fields.place("ids"), draft.name))
 
     def _local(self, draft: Draft) -> None:
         draft.local = self._share(self._required(draft, "local"))

@@ -196,8 +196,8 @@ class Reader:
                 own[key] = (words[text] if text in words else parse(text), value.mark)
             except Bad:
                 self._pair(fields, node, name, mark, value)
-        for key in meant:
-            if key and key not in own:
+        for key in filter(None, meant):
+            if key not in own:
                 fields.spoil(key)
 
     def _pair(self, fields: Fields, node: Mapping, name: str, mark: Mark, value: Node) -> str:

@@ -26,17 +26,17 @@ class InterfaceBuilder:
         self.defaults = defaults
         self._shared: dict[Any, Any] = {}
 
-    def build(self, draft: Draft, session: str, session_place: Mark, session_fields: Fields) -> InterfaceSpec:
-        """The interface of a session. Raises `Broken`."""
+    def build(self, draft: Draft, owner: str, session_place: Mark, session_fields: Fields) -> InterfaceSpec:
+        """The interface of the session `owner` (TUNNEL/SESSION). Raises `Broken`."""
         fields: Fields | None = session_fields.get("interface")
         if fields is None:
             fields = Fields(INTERFACE, session_place)
             fields.inherit(self.defaults)
-        owner = f"{draft.name}/{session}"
         netns: str | None = fields.get("netns")
         born = known(draft.netns)
         home = born if netns is None else netns
-        name = self._name(draft, session, session_place, fields, {born, home})
+        name, place = self._name(owner, session_place, fields)
+        self._claim(draft, owner, name, place, born, home)
         bridge, vrf = self._masters(owner, home, fields)
         addresses = self._addresses(owner, (home, vrf), fields, draft)
         spec = InterfaceSpec(
@@ -64,27 +64,27 @@ class InterfaceBuilder:
         shared: T = self._shared.setdefault(value, value)
         return shared
 
-    def _name(self, draft: Draft, session: str, session_place: Mark, fields: Fields, spaces: set[str]) -> str:
-        """Unique where it is made and where it is moved to."""
-        owner = f"{draft.name}/{session}"
+    def _name(self, owner: str, session_place: Mark, fields: Fields) -> tuple[str, Mark]:
+        """The name and its place: given, or TUNNEL-SESSION."""
         given: str | None = fields.get("name")
-        place = session_place if given is None else fields.place("name")
-        name = self._derived(draft.name, session, session_place) if given is None else given
-        for netns in spaces:
-            self.claims.device(netns, name, (place, owner))
-        if name == draft.route_device:
-            message = f"{owner}: the route to the peer leads into the tunnel itself, through {name}"
-            self.problems.add(place, message, "route.device is the device towards the peer", "loop")
-        return name
-
-    def _derived(self, tunnel: str, session: str, session_place: Mark) -> str:
+        if given is not None:
+            return given, fields.place("name")
         try:
-            return device(f"{tunnel}-{session}")
+            return device(owner.replace("/", "-")), session_place
         except Bad as bad:
-            message = f"{tunnel}/{session}: the interface needs a name: {bad.message}"
+            message = f"{owner}: the interface needs a name: {bad.message}"
             hint = f"interface: {{name: ...}} with at most {MAX_DEVICE} characters"
             self.problems.add(session_place, message, hint, "name")
             raise Broken from None
+
+    def _claim(self, draft: Draft, owner: str, name: str, place: Mark, born: str, home: str) -> None:
+        """The name is unique where the device is made, and where it is moved to."""
+        self.claims.device(born, name, (place, owner))
+        if home != born:
+            self.claims.device(home, name, (place, owner))
+        if name == draft.route_device:
+            message = f"{owner}: the route to the peer leads into the tunnel itself, through {name}"
+            self.problems.add(place, message, "route.device is the device towards the peer", "loop")
 
     def _masters(self, owner: str, home: str, fields: Fields) -> tuple[str, str]:
         """Bridge and VRF: one of them, and the interface's own choice wins over that in `defaults`."""

@@ -7,6 +7,7 @@ was written.
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from kl2tp.config.problem import Bad
@@ -43,9 +44,14 @@ def show(text: str) -> str:
 
 def similar(word: str, among: Iterable[str]) -> str:
     """The word that was probably meant, or the empty string if none is near."""
+    return _similar(word.lower(), tuple(among)) if len(word) <= MAX_SHOWN else ""
+
+
+@lru_cache(1024)
+def _similar(word: str, among: tuple[str, ...]) -> str:
     import difflib
 
-    close = difflib.get_close_matches(word.lower(), list(among), 1, 0.6)
+    close = difflib.get_close_matches(word, among, 1, 0.6)
     return close[0] if close else ""
 
 

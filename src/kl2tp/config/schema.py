@@ -1,5 +1,6 @@
 """The one table of the configuration language: it drives the reader, the messages and the reference."""
 
+from functools import lru_cache
 from typing import Any
 
 from kl2tp.config import reference as _reference
@@ -259,6 +260,7 @@ SYNONYMS: dict[str, str] = {
 """What other tools, or haste, call a key."""
 
 
+@lru_cache(1024)
 def advice(where: Section, word: str) -> tuple[str, str, str]:
     """What to say about an unknown key: (message, hint, the key that was probably meant)."""
     if word.lower() in ADVICE:

@@ -13,6 +13,7 @@ from kl2tp.config.schema import TUNNEL
 from kl2tp.model.spec import NO_COOKIE, CookieSpec, L2Spec, SessionSpec
 
 T = TypeVar("T")
+DERIVED = {length: CookieSpec(length) for length in (4, 8)}
 Inside = dict[tuple[str, int], Claim]
 """The session ids of one tunnel: (local or peer, id)."""
 
@@ -47,10 +48,11 @@ class SessionBuilder:
     def _session(self, draft: Draft, name: str, mark: Mark, fields: Fields, inside: Inside) -> SessionSpec:
         """Each part is judged even if another is wrong."""
         name = self._names.get(name) or self._name(name, mark)
-        interface = self._attempt(self.interfaces.build, draft, name, mark, fields)
-        cookie = self._attempt(self._cookie, draft, name, fields)
-        ids = self._attempt(self._ids, draft, name, mark, fields, inside)
-        l2spec, (send, require), reorder = self._sublayer(draft, name, fields)
+        owner = f"{draft.name}/{name}"
+        interface = self._attempt(self.interfaces.build, draft, owner, mark, fields)
+        cookie = self._attempt(self._cookie, draft, owner, fields)
+        ids = self._attempt(self._ids, draft, owner, mark, fields, inside)
+        l2spec, (send, require), reorder = self._sublayer(owner, fields)
         local, peer = known(ids)
         return SessionSpec(name, local, peer, known(interface), known(cookie), l2spec, send, require, reorder)
 
@@ -68,11 +70,11 @@ class SessionBuilder:
             self.problems.add(mark, bad.message, bad.hint, "name")
             return show(name)
 
-    def _ids(self, draft: Draft, name: str, mark: Mark, fields: Fields, inside: Inside) -> tuple[int, int]:
+    def _ids(self, draft: Draft, owner: str, mark: Mark, fields: Fields, inside: Inside) -> tuple[int, int]:
         given: tuple[int, int] | None = fields.get("ids")
         place = mark if given is None else fields.place("ids")
         ids = known(draft.ids) if given is None else given
-        claim = (place, f"{draft.name}/{name}")
+        claim = (place, owner)
         for side, number in (("local", ids[0]), ("peer", ids[1])):
             first = inside.setdefault((side, number), claim)
             if first is not claim:
@@ -83,48 +85,47 @@ class SessionBuilder:
             self.claims.session(known(draft.netns), known(draft.encap), ids[0], claim)
         return ids
 
-    def _sublayer(self, draft: Draft, name: str, fields: Fields) -> tuple[L2Spec, tuple[bool, bool], int]:
+    def _sublayer(self, owner: str, fields: Fields) -> tuple[L2Spec, tuple[bool, bool], int]:
         l2spec: L2Spec = fields.get("l2_sublayer", L2Spec.DEFAULT)
         sequencing: tuple[bool, bool] = fields.get("sequencing", (False, False))
         reorder: int = fields.get("reorder", 0)
         numbered = sequencing[0] or sequencing[1]
         if numbered and l2spec == L2Spec.NONE:
             place = where(fields.place("l2_sublayer"))
-            message = f"{draft.name}/{name}: sequencing needs the L2-specific sublayer, which is none (at {place})"
+            message = f"{owner}: sequencing needs the L2-specific sublayer, which is none (at {place})"
             hint = "the sublayer carries the sequence numbers: l2_sublayer: default"
             self.problems.add(fields.place("sequencing"), message, hint, "sequencing")
             raise Broken
         if reorder and not numbered:
-            message = f"{draft.name}/{name}: reorder needs sequencing: packets without numbers have no order"
+            message = f"{owner}: reorder needs sequencing: packets without numbers have no order"
             self.problems.add(fields.place("reorder"), message, "sequencing: both, on both ends", "reorder")
         return l2spec, sequencing, reorder
 
-    def _cookie(self, draft: Draft, name: str, fields: Fields) -> CookieSpec:
+    def _cookie(self, draft: Draft, owner: str, fields: Fields) -> CookieSpec:
         cookie: Fields | None = fields.get("cookie")
         if cookie is None:
             return NO_COOKIE
         length: int | None = cookie.get("kind")
         if length is not None:
-            return self._derived(draft, name, cookie, length)
-        local, peer = (self._given(draft, name, cookie, side) for side in ("local", "peer"))
+            return self._derived(draft, owner, cookie, length)
+        local, peer = (self._given(owner, cookie, side) for side in ("local", "peer"))
         spec = CookieSpec(max(len(local), len(peer)), local, peer)
         return self._cookies.setdefault(spec, spec)
 
-    def _given(self, draft: Draft, name: str, cookie: Fields, side: str) -> bytes:
+    def _given(self, owner: str, cookie: Fields, side: str) -> bytes:
         value: bytes | None = cookie.get(side)
         if value is None:
-            message = f"{draft.name}/{name}: cookie has no {side}"
+            message = f"{owner}: cookie has no {side}"
             self.problems.add(cookie.mark, message, "{local: HEX, peer: HEX}; none where there is no cookie", side)
             raise Broken
         return value
 
-    def _derived(self, draft: Draft, name: str, cookie: Fields, length: int) -> CookieSpec:
+    def _derived(self, draft: Draft, owner: str, cookie: Fields, length: int) -> CookieSpec:
         if not length:
             return NO_COOKIE
         if not known(draft.protected) and not known(draft.secret_file):
-            message = f"{draft.name}/{name}: there is no key from which cookies could be derived"
+            message = f"{owner}: there is no key from which cookies could be derived"
             hint = "name a secret_file in the tunnel, or write cookie: {local: HEX, peer: HEX}"
             self.problems.add(cookie.mark, message, hint, "cookie")
             raise Broken
-        spec = CookieSpec(length)
-        return self._cookies.setdefault(spec, spec)
+        return DERIVED[length]

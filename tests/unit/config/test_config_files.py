@@ -118,6 +118,37 @@ def test_problems_of_all_files_come_in_the_order_of_files_and_places(tmp_path: P
     ]
 
 
+def test_defaults_may_come_after_the_tunnels(tmp_path: Path) -> None:
+    main = "tunnels: {main: {remote: 10.0.0.2, ids: 1, sessions: {s: }}}\ndefaults: {local: 10.0.0.1, path_mtu: 1400}\n"
+    found = load(write(tmp_path, {"kl2tp.yaml": main, "conf.d/a.yaml": one("a", 3)})).tunnels
+    assert [(tunnel.name, tunnel.path_mtu) for tunnel in found] == [("main", 1400), ("a", 1400)]
+
+
+@pytest.mark.parametrize(
+    ("main", "expected"),
+    [
+        ("defaults: [", "kl2tp.yaml:1:12: not YAML"),
+        (b"\xff", "kl2tp.yaml:1:1: the byte"),
+        ("defaults: 5", "kl2tp.yaml:1:11: defaults: one value"),
+        ("defaults: {local: x}", "kl2tp.yaml:1:19: local: 'x'"),
+        ("defalts: {local: 10.0.0.1}", "kl2tp.yaml:1:1: unknown key 'defalts' in file"),
+        ("defaults: {ipsec: [], local: 10.0.0.1}", "kl2tp.yaml:1:19: ipsec: a list"),
+        ("defaults: {session: x, local: 10.0.0.1}", "kl2tp.yaml:1:21: session: one value"),
+        ("defaults: {interface: x, local: 10.0.0.1}", "kl2tp.yaml:1:23: interface: one value"),
+    ],
+)
+def test_defaults_that_cannot_be_read_cause_no_other_errors(tmp_path: Path, main: str | bytes, expected: str) -> None:
+    files = {"kl2tp.yaml": main, "conf.d/a.yaml": one("a", 1), "conf.d/b.yaml": one("b", 2)}
+    (found,) = messages(write(tmp_path, files))
+    assert found.startswith(expected)
+
+
+def test_tunnels_before_an_error_in_yaml_are_judged_too() -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads("tunnels:\n  t: {local: x, remote: 10.0.0.2, ids: 1, sessions: {s: }}\n  u: [\n")
+    assert [problem.where.line for problem in caught.value.problems] == [2, 4]
+
+
 def test_error_text_has_a_line_per_problem_and_its_hint_below() -> None:
     with pytest.raises(ConfigError) as caught:
         loads("tunels: {}\nlns: {}\n", "x.yaml")
