@@ -1,73 +1,111 @@
-# `make` lists the targets. Every target brings what it needs: Debian packages (as root), .venv, a kernel.
+# `make` lists the targets. Each brings what it needs by itself: Debian packages (as root), .venv, a kernel.
 
-PYTHON  := $(shell for p in python3 python3.13 python3.12 python3.11; do \
-             $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help venv packages lint unit lab kernel kernel-6.1 interop test bench demo install uninstall clean
+
+FIND_PYTHON = $(firstword $(foreach p,$(1),$(shell $p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+                2>/dev/null && echo $p)))
+PYTHON  ?= $(call FIND_PYTHON,python3 python3.13 python3.12 python3.11)
 VENV    := .venv
 PY      := $(VENV)/bin/python
 READY   := $(VENV)/.ready
-LAB     := tests/lab/lab
-# pytest for any kernel: no cache, since the guest sees the tree read-only.
-PYTEST  := $(PY) -m pytest -p no:cacheprovider
+LAB     := $(PYTHON) tests/lab/lab
+# The guest sees the tree read-only, so pytest's cache would be lost; what is written to build/ stays.
 IN_LAB   = $(LAB) run --kernel $(1) --writable build --
-
-PREFIX  ?= /usr
-DESTDIR ?=
-LIBDIR   = $(PREFIX)/lib/kl2tp
-DOCDIR   = $(PREFIX)/share/doc/kl2tp
-
-.DEFAULT_GOAL := help
-.PHONY: help venv lint unit lab kernel kernel-6.1 interop test bench demo install uninstall clean
+PYTEST   = $(PY) -m pytest -p no:cacheprovider
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z0-9.-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-venv: $(READY) ## make .venv with kl2tp (editable) and the development tools
+venv: $(READY) ## make .venv: kl2tp (editable) and the tools for development
 
 $(READY): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "kl2tp needs Python 3.11 or newer" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(LAB) packages python3-venv
 	@echo "making $(VENV) with $$($(PYTHON) --version)"
-	@rm -rf $(VENV)
-	@$(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PY) -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch $@
+
+packages:
+	@$(LAB) packages iproute2 iputils-ping nftables
 
 lint: $(READY) ## ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-unit: $(READY) ## tests that need no kernel
+unit: $(READY) ## tests that need neither root nor a special kernel
 	$(PY) -m pytest tests/unit
 
 lab: $(READY) ## tests of the lab itself
 	$(PY) -m pytest tests/lab
 
-kernel: $(READY) ## tests on a real 6.12 kernel, in the lab
+kernel: $(READY) packages ## tests on a real 6.12 kernel, in the lab
 	$(call IN_LAB,6.12) $(PYTEST) tests/kernel
 
-kernel-6.1: $(READY) ## the same on a 6.1 kernel
+kernel-6.1: $(READY) packages ## the same on a 6.1 kernel
 	$(call IN_LAB,6.1) $(PYTEST) tests/kernel
 
-interop: $(READY) ## tests against xl2tpd, pppd and strongSwan, in the lab
-	@if [ -d tests/interop ]; then set -x; $(call IN_LAB,6.12) $(PYTEST) tests/interop; fi
+ifneq ($(wildcard tests/interop),)
+interop: $(READY) packages ## tests against other implementations, in the lab
+	@$(LAB) packages $$(cat tests/interop/packages.txt 2>/dev/null)
+	$(call IN_LAB,6.12) $(PYTEST) tests/interop
+else
+interop:
+endif
 
-test: lint unit lab kernel kernel-6.1 interop ## everything above
+test: lint unit lab kernel kernel-6.1 interop ## all of the above
 
-bench: $(READY) ## hundreds of tunnels and sessions: prints a table
+bench: $(READY) packages ## hundreds and thousands of tunnels: prints a table, writes build/bench.json
 	$(call IN_LAB,6.12) $(PY) tests/scale/bench.py
 
-demo: $(READY) ## a hub and its branches on this machine, in a throw-away kernel
+demo: $(READY) packages ## a hub and its branches with real tunnels, in a throw-away kernel
 	@if [ -t 0 ] && [ -t 1 ]; then tty=-i; fi; set -x; $(LAB) run $$tty --kernel 6.12 -- $(PY) tests/demo/demo.py
 
-install: ## install into $(DESTDIR)$(PREFIX): a venv of its own, the command, units, examples
-	$(PYTHON) -m venv $(DESTDIR)$(LIBDIR)
-	$(DESTDIR)$(LIBDIR)/bin/python -m pip install --quiet --disable-pip-version-check .
-	@# pip wrote the staging path into the scripts; the module form has no path to go stale.
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(DOCDIR)/examples
-	printf '#!/bin/sh\nexec $(LIBDIR)/bin/python -P -m kl2tp "$$@"\n' > $(DESTDIR)$(LIBDIR)/bin/kl2tp
-	chmod 755 $(DESTDIR)$(LIBDIR)/bin/kl2tp
-	ln -sf $(LIBDIR)/bin/kl2tp $(DESTDIR)$(PREFIX)/bin/kl2tp
+# --- installation -------------------------------------------------------------------------------------------------
+# A virtual environment of its own, so that the system's Python stays as it is. The system's interpreter comes first:
+# one in somebody's home directory is of no use to a service. With DESTDIR, for packagers, nothing is activated.
 
-clean: ## remove what the targets made in the tree (kernels stay: tests/lab/lab clean --all)
+PREFIX         ?= /usr
+DESTDIR        ?=
+INSTALL_PYTHON ?= $(call FIND_PYTHON,/usr/bin/python3 /usr/local/bin/python3 $(PYTHON))
+LIBDIR   = $(PREFIX)/lib/kl2tp
+DOCDIR   = $(PREFIX)/share/doc/kl2tp
+# How the files in systemd/ are called where they belong, by extension. The others are examples.
+INSTALLED = service:lib/systemd/system/kl2tp.service \
+            sysusers:lib/sysusers.d/kl2tp.conf \
+            tmpfiles:lib/tmpfiles.d/kl2tp.conf \
+            rules:lib/udev/rules.d/90-kl2tp.rules \
+            link:lib/systemd/network/70-kl2tp.link \
+            network:lib/systemd/network/05-kl2tp.network
+
+install: ## install under PREFIX (/usr), as root: the command, the systemd unit, examples
+	@$(INSTALL_PYTHON) -c 'import ensurepip' 2>/dev/null || $(LAB) packages python3-venv
+	@echo "installing kl2tp under $(DESTDIR)$(PREFIX) with $$($(INSTALL_PYTHON) --version)"
+	@$(INSTALL_PYTHON) -m venv --clear $(DESTDIR)$(LIBDIR)
+	@$(DESTDIR)$(LIBDIR)/bin/python -m pip install -qq --disable-pip-version-check .
+	@printf '#!%s -I\nimport sys\n\nfrom kl2tp.cli import main\n\nsys.exit(main())\n' $(LIBDIR)/bin/python \
+		> $(DESTDIR)$(LIBDIR)/bin/kl2tp
+	@install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(DOCDIR)/examples
+	@ln -sfn $(LIBDIR)/bin/kl2tp $(DESTDIR)$(PREFIX)/bin/kl2tp
+	@install -m 644 README.md LICENSE $(DESTDIR)$(DOCDIR)
+	@install -m 644 config/* systemd/kl2tp.sysctl systemd/*.conf $(DESTDIR)$(DOCDIR)/examples
+	@for pair in $(INSTALLED); do \
+		file=systemd/kl2tp.$${pair%%:*} target=$(DESTDIR)$(PREFIX)/$${pair#*:}; \
+		test -f $$file || continue; \
+		install -D -m 644 $$file $$target && sed -i 's|/usr/bin/kl2tp|$(PREFIX)/bin/kl2tp|' $$target; \
+	done
+	@test -n "$(DESTDIR)" || ! test -d /run/systemd/system || \
+		{ systemd-sysusers && systemd-tmpfiles --create; systemctl daemon-reload; }
+	@echo "next: write /etc/kl2tp/kl2tp.yaml (examples in $(DOCDIR)/examples), then: systemctl enable --now kl2tp"
+
+uninstall: ## remove what install put there; configuration, keys and tunnels stay
+	@test -n "$(DESTDIR)" || ! test -d /run/systemd/system || systemctl disable --now kl2tp || true
+	rm -rf $(DESTDIR)$(LIBDIR) $(DESTDIR)$(DOCDIR)
+	rm -f $(DESTDIR)$(PREFIX)/bin/kl2tp
+	rm -f $(foreach pair,$(INSTALLED),$(DESTDIR)$(PREFIX)/$(lastword $(subst :, ,$(pair))))
+
+clean: ## remove what the targets made in the tree; kernels stay (tests/lab/lab clean --all)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
