@@ -14,6 +14,8 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
+from kl2tp.kernel.many import Slots
+
 NLM_F_REQUEST = 0x1
 NLM_F_ACK = 0x4
 NLM_F_REPLACE = 0x100
@@ -53,6 +55,7 @@ class _Scratch(threading.local):
 
 
 _scratch = _Scratch()
+_slots = Slots()
 
 
 class KernelError(OSError):
@@ -161,6 +164,13 @@ def error_in(flags: int, payload: bytes) -> KernelError | None:
     return KernelError(code, detail)
 
 
+def _lost(error: OSError) -> KernelError:
+    """What it means that replies cannot be received."""
+    if error.errno == errno.EAGAIN:
+        return KernelError(errno.ETIMEDOUT, "a netlink reply was lost")
+    return KernelError(error.errno or errno.EIO, "netlink replies were lost")  # ENOBUFS: nobody had room for them
+
+
 class Netlink:
     """A socket for requests. Not for multicast: the kernel would mix both streams."""
 
@@ -198,11 +208,16 @@ class Netlink:
         # Into one buffer: a fresh one of this size for each of thousands of small replies costs more than the replies.
         try:
             size = self._socket.recv_into(_scratch.view)
-        except BlockingIOError:
-            raise KernelError(errno.ETIMEDOUT, "a netlink reply was lost") from None
-        except OSError as error:  # ENOBUFS: replies that nobody had room for
-            raise KernelError(error.errno or errno.EIO, "netlink replies were lost") from None
+        except OSError as error:
+            raise _lost(error) from None
         return bytes(_scratch.view[:size])
+
+    def _receive_many(self) -> list[bytes]:
+        """Wait for a reply, and take along those behind it."""
+        try:
+            return _slots.receive(self._socket.fileno())
+        except OSError as error:
+            raise _lost(error) from None
 
     def batch(self, requests: Sequence[Message]) -> dict[int, KernelError]:
         """Send changes; returns the failures by index. A failed request does not stop those after it."""
@@ -258,14 +273,16 @@ class Netlink:
         self._socket.send(b"".join(out))
         results: dict[int, Reply | KernelError] = {}
         while len(results) < len(requests):
-            for kind, flags, seq, _, payload in messages(self._receive()):
-                index = seq - first
-                if not 0 <= index < len(requests):
-                    continue
-                if kind == _NLMSG_ERROR:
-                    results[index] = error_in(flags, payload) or KernelError(errno.EPROTO, "acknowledged, not answered")
-                else:
-                    results[index] = Reply(kind, payload)
+            for data in self._receive_many():
+                for kind, flags, seq, _, payload in messages(data):
+                    index = seq - first
+                    if not 0 <= index < len(requests):
+                        continue
+                    if kind == _NLMSG_ERROR:
+                        error = error_in(flags, payload)
+                        results[index] = error or KernelError(errno.EPROTO, "acknowledged, not answered")
+                    else:
+                        results[index] = Reply(kind, payload)
         return [results[index] for index in range(len(requests))]
 
     def dump(self, kind: int, payload: bytes) -> Iterator[Reply]:
