@@ -30,6 +30,7 @@ _SOL_NETLINK = 270
 _ADD_MEMBERSHIP, _CAP_ACK, _EXT_ACK, _GET_STRICT_CHK = 1, 10, 11, 12
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _NLMSGERR_ATTR_MSG = 1
+_MAX_ERRNO = 4096
 
 HEADER = struct.Struct("=IHHII")
 _ATTR = struct.Struct("=HH")
@@ -157,6 +158,8 @@ def error_in(flags: int, payload: bytes) -> KernelError | None:
     code = -_ERRNO.unpack_from(payload)[0]
     if not code:
         return None
+    if not 0 < code < _MAX_ERRNO:
+        return KernelError(errno.EPROTO, f"error number {code}")
     detail = ""
     if flags & _NLM_F_ACK_TLVS:
         start = 20 if flags & _NLM_F_CAPPED else 4 + ((HEADER.unpack_from(payload, 4)[0] + 3) & ~3)
