@@ -4,6 +4,7 @@ A netlink socket belongs for ever to the namespace in which it was made: a threa
 """
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +55,12 @@ def entered(name: str) -> Iterator[None]:
     try:
         back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _setns(target)
+            try:
+                _setns(target)
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # a file that no namespace is mounted on (any more)
+                    raise NoNamespace(name) from None
+                raise
             try:
                 yield
             finally:
