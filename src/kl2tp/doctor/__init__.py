@@ -24,6 +24,6 @@ def examine(machine: Machine, config: str, run_dir: str) -> Iterator[Finding]:
     yield from neighbours.managers(machine)
     yield from files.run_directory(run_dir)
     yield from about_configuration
-    yield from files.keys(desired)
+    yield from files.keys(desired, run_dir)
     if desired:
         yield from surroundings(desired)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kl2tp.config import ConfigError, load
@@ -27,19 +28,44 @@ def configuration(path: str) -> tuple[Desired | None, list[Finding]]:
     return desired, [ok(f"{path} is valid: {len(desired.tunnels):,} tunnels")]
 
 
-def keys(desired: Desired | None) -> Iterator[Finding]:
-    """Whether every key file is there, readable for us alone, and holds keys."""
+@contextmanager
+def _as_daemon(run_dir: str) -> Iterator[None]:
+    """Run the block with the rights of the daemon's user, as far as its run directory tells who that is."""
+    try:
+        owner = os.stat(run_dir)
+    except OSError:
+        owner = None
+    if owner is None or owner.st_uid == 0 or os.geteuid() != 0:
+        yield
+        return
+    group = os.getegid()
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+
+
+def keys(desired: Desired | None, run_dir: str) -> Iterator[Finding]:
+    """Whether every key file is there, readable for the daemon alone, and holds keys."""
     names = {t.ipsec.key_file for t in desired.tunnels if t.ipsec} if desired else set()
     names |= {t.secret_file for t in desired.tunnels if t.secret_file} if desired else set()
     bad: list[KeyFileError] = []
-    for name in sorted(names):
-        try:
-            read(name)
-        except KeyFileError as error:
-            bad.append(error)
+    with _as_daemon(run_dir):
+        for name in sorted(names):
+            try:
+                read(name)
+            except KeyFileError as error:
+                bad.append(error)
     for problem in bad[:SHOWN]:
         where = f"{problem.path}:{problem.line}" if problem.line else problem.path
-        yield fail(f"{where}: {problem.problem}", "its tunnels stay down", problem.hint.removeprefix("make one: "))
+        yield fail(
+            f"{where}: {problem.problem}",
+            "its tunnels stay down",
+            problem.hint.removeprefix("make one: ").removeprefix("mend it: "),
+        )
     if len(bad) > SHOWN:
         yield fail(f"{len(bad) - SHOWN:,} more key files have problems", "their tunnels stay down", "kl2tp plan")
     if names and not bad:

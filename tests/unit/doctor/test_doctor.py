@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import socket
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -469,14 +470,32 @@ def test_key_files_are_read_but_not_shown(tmp_path: Path) -> None:
         path.chmod(0o600)
     loose.chmod(0o644)
     tunnels = [tunnel(ipsec=IpsecSpec("aes256gcm16", str(path))) for path in (good, loose, tmp_path / "none.key")]
-    found = list(files.keys(Desired(tuple(tunnels))))
+    found = list(files.keys(Desired(tuple(tunnels)), "/none"))
     assert [finding.level for finding in found] == [Level.FAIL, Level.FAIL]
     assert "chmod 600" in found[0].mend
     assert "genkey" in found[1].mend
     assert secret.split()[1] not in repr(found)
-    assert [finding.what for finding in files.keys(Desired((tunnels[0],)))] == [
+    assert [finding.what for finding in files.keys(Desired((tunnels[0],)), "/none")] == [
         "1 key files, each readable for its owner only"
     ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_keys_are_read_with_the_daemons_rights() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # where another user can come
+        directory = Path(name)
+        directory.chmod(0o755)
+        run_dir, key = directory / "run", directory / "a.key"
+        run_dir.mkdir()
+        key.write_text(generate())
+        key.chmod(0o600)
+        for path in (run_dir, key):
+            os.chown(path, 65534, 65534)
+        desired = Desired((tunnel(ipsec=IpsecSpec("aes256gcm16", str(key))),))
+        assert bad(files.keys(desired, str(run_dir))) == []
+        os.chown(key, 0, 0)
+        assert [finding.what for finding in files.keys(desired, str(run_dir))] == [f"{key}: may not be read"]
+    assert (os.geteuid(), os.getegid()) == (0, 0)
 
 
 def test_a_run_directory_may_be_made_later(tmp_path: Path) -> None:
