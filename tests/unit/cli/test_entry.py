@@ -90,7 +90,12 @@ def test_wrong_usage_exits_with_2(shell: Shell, arguments: list[str], message: s
 
 def test_options_may_stand_on_either_side_and_the_nearer_wins(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr("kl2tp.cli.version.run", lambda args: seen.append(args) or 0)
+
+    def note(args: argparse.Namespace) -> int:
+        seen.append(args)
+        return 0
+
+    monkeypatch.setattr("kl2tp.cli.version.run", note)
     shell("--config", "a", "version")
     shell("version", "--config", "b")
     shell("--config", "a", "version", "-c", "c")

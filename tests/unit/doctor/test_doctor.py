@@ -59,7 +59,7 @@ def address(text: str) -> bytes:
 def tunnel(**values: Any) -> TunnelSpec:
     session = SessionSpec("lan", 1, 1, InterfaceSpec("mad0"))
     local, remote = values.pop("local", "198.51.100.1"), values.pop("remote", "203.0.113.7")
-    given = {"name": "madrid", "id": 1, "peer_id": 1, "sessions": (session,)} | values
+    given: dict[str, Any] = {"name": "madrid", "id": 1, "peer_id": 1, "sessions": (session,)} | values
     return TunnelSpec(local=address(local), remote=address(remote), **given)
 
 
