@@ -9,8 +9,6 @@ An SPI is made of the key's generation (12 bits) and the receiver's tunnel id (2
 of a host collide, and every key in a file has SPIs of its own.
 """
 
-from dataclasses import dataclass
-
 from kl2tp.ipsec.hkdf import expand
 from kl2tp.ipsec.keyfile import (
     LEFT_TO_RIGHT,
@@ -28,6 +26,7 @@ from kl2tp.ipsec.keyfile import (
 from kl2tp.model.ciphers import Cipher, find
 from kl2tp.model.objects import Secret
 from kl2tp.model.spec import SessionSpec, TunnelSpec
+from kl2tp.model.value import dataclass
 
 __all__ = [
     "Associations",

@@ -7,11 +7,12 @@ network namespace ("" is the daemon's own). Addresses are packed bytes. Nothing 
 
 import enum
 import hmac
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar, TypeAlias
 
 from kl2tp.model.addr import prefix, text
 from kl2tp.model.spec import Encap, L2Spec, Mode
+from kl2tp.model.value import dataclass
 
 Key: TypeAlias = tuple[str | int, ...]
 """Kind, namespace, and what tells objects of the kind apart: only text and numbers, so that JSON can hold it."""

@@ -12,9 +12,10 @@ down after it, for every unit, whatever else changes:
 
 import enum
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kl2tp.model.objects import Address, KernelObject, Key, Link, Policy, Route, Sa, Session, Tunnel
+from kl2tp.model.value import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,14 @@ class Unit:
 
     name: str
     objects: tuple[KernelObject, ...] = ()
+    _keys: tuple[Key, ...] | None = field(default=None, init=False, repr=False, compare=False)
 
     def keys(self) -> tuple[Key, ...]:
-        return tuple(o.key for o in self.objects)
+        """The keys of `objects`, in their order."""
+        if self._keys is None:
+            object.__setattr__(self, "_keys", tuple(o.key for o in self.objects))
+            assert self._keys is not None
+        return self._keys
 
 
 class Stage(enum.IntEnum):

@@ -7,7 +7,9 @@ Addresses are packed bytes (`kl2tp.model.addr`).
 """
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from kl2tp.model.value import dataclass
 
 
 class Encap(enum.IntEnum):

@@ -22,9 +22,15 @@ class LedgerError(Exception):
     """The ledger cannot be read or written: without it kl2tp would not know its own."""
 
 
+_RECENT = 1000
+"""Units whose keys are kept decoded: those of a chunk are asked for again and again."""
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+"""`json.dumps` makes an encoder for each call that wants other separators."""
+
+
 def encode_keys(keys: Iterable[Key]) -> str:
     """Keys as JSON, in an order that depends on nothing else."""
-    return json.dumps(sorted(keys, key=repr), separators=(",", ":"))
+    return _encode(sorted(keys))
 
 
 def decode_keys(text: str) -> frozenset[Key]:
@@ -40,6 +46,7 @@ class Ledger:
         self._path = path
         self._identity = identity
         self._units: dict[str, str] = {}
+        self._recent: dict[str, frozenset[Key]] = {}
         self._namespaces: dict[str, int] = {}
         self._rollovers: dict[str, float] = {}
         self._tentative: set[str] = set()
@@ -58,8 +65,17 @@ class Ledger:
 
     def owned(self, unit: str) -> frozenset[Key]:
         """Keys of what was made for a unit."""
-        text = self._units.get(unit)
-        return decode_keys(text) if text else frozenset()
+        keys = self._recent.get(unit)
+        if keys is None:
+            text = self._units.get(unit)
+            keys = self._remember(unit, decode_keys(text) if text else frozenset())
+        return keys
+
+    def _remember(self, unit: str, keys: frozenset[Key]) -> frozenset[Key]:
+        if len(self._recent) >= _RECENT:
+            self._recent.clear()
+        self._recent[unit] = keys
+        return keys
 
     def owners(self, keys: Iterable[Key]) -> set[str]:
         """The units that own any of these. Looks at every unit: for questions that are rare."""
@@ -93,13 +109,13 @@ class Ledger:
             if tentative:
                 self._tentative.add(name)
             if not keys:
+                self._recent.pop(name, None)
                 if self._units.pop(name, None) is not None:
                     lines.append(json.dumps({"u": name, "k": []}))
                 continue
-            text = encode_keys(keys)
-            if self._units.get(name) != text:
+            if self.owned(name) != keys:
                 self._note_namespaces(keys, lines)
-                self._units[name] = text
+                self._units[name] = text = encode_keys(self._remember(name, frozenset(keys)))
                 mark = ',"t":1' if tentative else ""
                 lines.append(f'{{"u":{json.dumps(name)},"k":{text}{mark}}}')
             elif settled:
@@ -135,15 +151,15 @@ class Ledger:
 
     def _load(self) -> None:
         try:
-            text = self._path.read_text(encoding="utf-8")
+            with open(self._path, encoding="utf-8", newline="\n") as file:
+                for line in file:
+                    if line := line.rstrip("\n"):
+                        self._lines += 1
+                        self._read_line(line)
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:
             raise LedgerError(f"cannot read the ledger {self._path}: {error}") from None
-        for line in text.split("\n"):
-            if line:
-                self._lines += 1
-                self._read_line(line)
         stale = {name for name, inode in self._namespaces.items() if not self._same(name, inode)}
         if stale:
             self._drop_namespaces(stale)
@@ -162,8 +178,7 @@ class Ledger:
                 if entry.get("t"):
                     self._tentative.add(entry["u"])
                 if entry["k"]:
-                    self._units[entry["u"]] = json.dumps(entry["k"], separators=(",", ":"))
-                    decode_keys(self._units[entry["u"]])
+                    self._units[entry["u"]] = encode_keys(frozenset(map(tuple, entry["k"])))
                 else:
                     self._units.pop(entry["u"], None)
             elif "n" in entry:
