@@ -130,6 +130,16 @@ def read_terminal(terminal: int) -> bytes:
         return b""
 
 
+class TestNative:
+    """The machine's own kernel, which in these tests is a guest's."""
+
+    def test_runs_in_a_network_of_its_own(self) -> None:
+        script = "ip link add own0 type dummy && ls /sys/class/net && exit 5"
+        nested = f"{LAB} run --kernel native -- sh -c '{script}'; echo $?; ls /sys/class/net"
+        result = run("--", "sh", "-c", nested)
+        assert (result.stdout, result.stderr) == ("lo\nown0\n5\nlo\n", "")
+
+
 class TestHost:
     """Nothing that a guest does reaches the host, except where allowed."""
 
