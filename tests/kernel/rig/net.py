@@ -179,7 +179,7 @@ class Host:
                 l2tp.NETLINK_GENERIC: (l2tp.resolve(self.netlink(l2tp.NETLINK_GENERIC))[1],),
             }
             for protocol, numbers in groups.items():
-                sock = EventSocket(protocol)
+                sock = EventSocket(protocol, receive_buffer=256 << 20)
                 stack.callback(sock.close)
                 for number in numbers:
                     sock.join(number)
@@ -197,6 +197,10 @@ class Events:
 
     def __init__(self, sockets: list[EventSocket]) -> None:
         self._sockets = sockets
+
+    def add(self, other: "Events") -> None:
+        """Listen to another host too."""
+        self._sockets += other._sockets
 
     def until(self, predicate: Callable[[], object], within: float = 10.0) -> float:
         """Wait for `predicate`, looking whenever something happens; the seconds it took. Raises Late."""
