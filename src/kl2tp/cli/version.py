@@ -1,7 +1,6 @@
 """`kl2tp version`."""
 
 import argparse
-import json
 import os
 import sys
 
@@ -21,6 +20,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(args: argparse.Namespace) -> int:
     """Print it; with `--json` also those of Python and the kernel."""
     if args.json:
+        import json
+
         python = ".".join(map(str, sys.version_info[:3]))
         print(json.dumps({"kl2tp": __version__, "python": python, "kernel": os.uname().release}, indent=2))
     else:
