@@ -1,6 +1,7 @@
 """The service without a daemon: what `kl2tp apply` and its like do when none runs. Blocking."""
 
 import difflib
+import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,18 @@ def _explained() -> Iterator[None]:
         raise ServiceError(f"the kernel refuses: {error.strerror}", "see: kl2tp doctor") from None
 
 
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Without the garbage collector: a pass makes millions of objects, all of them needed, and no cycles."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class Direct:
     """The service's methods, each opening what it needs and closing it again."""
 
@@ -56,7 +69,7 @@ class Direct:
 
     @contextmanager
     def _engine(self, desired: Desired | None) -> Iterator[Engine]:
-        with _explained():
+        with _explained(), _no_collector():
             lock = Lock(self._run_dir)
             door = Door()
             ledger = None
