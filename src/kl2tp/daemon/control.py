@@ -62,8 +62,9 @@ class ControlServer:
         finally:
             os.umask(old)
         if self._group is not None:
-            with contextlib.suppress(PermissionError):
+            with contextlib.suppress(PermissionError):  # it may have that group already
                 os.chown(self._path, -1, self._group)
+            if self._path.stat().st_gid == self._group:
                 self._path.chmod(0o660)
 
     async def stop(self) -> None:

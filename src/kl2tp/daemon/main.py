@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"kl2tp: error: {error.message}", file=sys.stderr)
             if error.hint:
                 print(f"hint: {error.hint}", file=sys.stderr)
-            return 1
+            # 2: a mistake of the configuration, which another start does not mend (RestartPreventExitStatus=).
+            return 2 if error.problems else 1
         except LedgerError as error:
             print(f"kl2tp: error: {error}", file=sys.stderr)
             return 1

@@ -310,7 +310,7 @@ def _check_file(path: str, real: str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise KeyFileError(path, 0, "is not a regular file", "name the key file itself")
     mends, problems = [], []
-    if not credential and status.st_uid not in (0, os.geteuid()):
+    if not credential and status.st_uid not in (0, os.geteuid()) and not _keeps_keys(status.st_uid, real):
         problems.append(f"belongs to another user (uid {status.st_uid})")
         mends.append(f"chown {_user()} {quoted}")
     if mode & (0o007 if credential else 0o077):
@@ -318,6 +318,17 @@ def _check_file(path: str, real: str, status: os.stat_result) -> None:
         mends.append(f"chmod 600 {quoted}")
     if problems:
         raise KeyFileError(path, 0, " and ".join(problems), f"mend it: {' && '.join(mends)}")
+
+
+def _keeps_keys(uid: int, real: str) -> bool:
+    """Whether root may take this user's key file: it lies in a directory that only this user (or root) can change.
+
+    So root reads what the daemon's own user keeps in its key directory.
+    """
+    if os.geteuid() != 0:
+        return False
+    directory = os.stat(os.path.dirname(os.path.abspath(real)))
+    return directory.st_uid == uid and not stat.S_IMODE(directory.st_mode) & 0o022
 
 
 def _user() -> str:

@@ -218,6 +218,19 @@ def test_a_file_of_another_user_is_refused_with_the_chown_that_mends_it() -> Non
         keyfile._check_file("/k", "/k", _status(stat.S_IFREG | 0o644, stranger))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+@pytest.mark.parametrize(("directory_mode", "refused"), [(0o700, False), (0o770, True)])
+def test_root_reads_a_users_key_only_from_a_directory_that_nobody_else_can_change(
+    tmp_path: Path, directory_mode: int, refused: bool
+) -> None:
+    path = write(tmp_path / "k.key", generate())
+    os.chown(path, 4321, -1)
+    os.chown(tmp_path, 4321, -1)
+    tmp_path.chmod(directory_mode)
+    with pytest.raises(KeyFileError, match="another user") if refused else contextlib.nullcontext():
+        read(path)
+
+
 @pytest.mark.parametrize("uid", [0, os.geteuid()])
 def test_a_file_of_root_or_of_ours_is_accepted(uid: int) -> None:
     keyfile._check_file("/k", "/k", _status(stat.S_IFREG | 0o600, uid))
