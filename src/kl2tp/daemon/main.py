@@ -74,7 +74,7 @@ async def _daemon(config: Path, run_dir: Path, stalls: StallMeter, log_level: st
 
 
 def _settle_memory() -> None:
-    """Have the garbage collector leave alone what stays, and look for cycles seldom: passes make many objects, no cycle.
+    """Have the garbage collector leave alone what stays, and look for cycles seldom: passes make no cycles.
 
     With its usual threshold it would run hundreds of times in a pass, for a tenth of the pass's time.
     """
