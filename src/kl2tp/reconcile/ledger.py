@@ -52,6 +52,8 @@ class Ledger:
         self._tentative: set[str] = set()
         self._dismantling: set[str] = set()
         self._lines = 0
+        self._incomplete = False
+        """Whether the file lacks something that could not be written."""
         self._load()
         self._file = self._open()
         if self._lines > 2 * len(self._units) + _SPARE_LINES:
@@ -224,6 +226,8 @@ class Ledger:
         return fd
 
     def _append(self, lines: list[str]) -> None:
+        if self._incomplete:
+            self._rewrite()
         if not lines:
             return
         data = ("\n".join(lines) + "\n").encode()
@@ -231,6 +235,7 @@ class Ledger:
             while data:
                 data = data[os.write(self._file, data) :]
         except OSError as error:
+            self._incomplete = True
             raise LedgerError(f"cannot write the ledger {self._path}: {error.strerror}") from None
         self._lines += len(lines)
         if self._lines > 2 * len(self._units) + _SPARE_LINES:
@@ -252,11 +257,13 @@ class Ledger:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
             temporary.chmod(0o600)
             temporary.replace(self._path)
-            os.close(self._file)
-            self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            fresh = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         except OSError as error:
             raise LedgerError(f"cannot rewrite the ledger {self._path}: {error.strerror}") from None
+        os.close(self._file)
+        self._file = fresh
         self._lines = len(lines)
+        self._incomplete = False
 
     def close(self) -> None:
         os.close(self._file)
