@@ -156,8 +156,17 @@ class Host:
             link = state.link(self.name, self.device_name(state.master_index))
             found[link.key] = link
             if name in with_addresses:
-                for dumped in self._dump(self.route, *rtnl.address_dump(state.index)):
-                    self._add_address(dumped.payload, found)
+                self._read_addresses(state.index, found)
+
+    def _read_addresses(self, index: int, found: dict[Key, KernelObject]) -> None:
+        try:
+            replies = self._dump(self.route, *rtnl.address_dump(index))
+        except KernelError as error:
+            if error.code != errno.ENODEV:  # gone since we asked for it
+                raise
+            return
+        for reply in replies:
+            self._add_address(reply.payload, found)
 
     def _add_address(self, payload: bytes, found: dict[Key, KernelObject]) -> None:
         index, raw, plen = rtnl.decode_address(payload)

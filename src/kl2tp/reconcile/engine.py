@@ -23,6 +23,8 @@ from kl2tp.reconcile.ledger import Ledger
 _Endpoint: TypeAlias = tuple[str | int, ...]
 """Namespace, remote address in hex, local and remote UDP port."""
 
+_WENT_AWAY = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH})
+
 CHUNK = 250
 """Tunnels handled together: long enough for full batches, short enough for small memory and quick answers."""
 
@@ -41,6 +43,8 @@ class Result:
     """The tunnel was removed and nothing of it is left."""
     met_foreign: bool = False
     """Its creation met something that kl2tp did not make."""
+    lost_ground: bool = False
+    """Something went away while it was worked on: another tool is at it."""
 
 
 @dataclass(slots=True)
@@ -126,6 +130,12 @@ class Engine:
             if met := [r.name for r in results if r.met_foreign]:
                 results = [r for r in results if not r.met_foreign]
                 results += self._carry_out(self._plan_together(met, adopt=adopt))
+            if lost := {r.name: r for r in results if r.lost_ground}:
+                self.door.forget_devices()
+                results = [r for r in results if r.name not in lost]
+                for result in self._carry_out(self._plan_together(list(lost), adopt=adopt)):
+                    result.done[:0] = lost[result.name].done
+                    results.append(result)
             yield results
 
     def owned_namespaces(self) -> set[str]:
@@ -281,7 +291,9 @@ class Engine:
         for name, (op, error) in outcome.failed.items():
             results[name].failed = op
             results[name].problem = _explain(op, error)
-            if name in chunk.fresh and isinstance(error, KernelError) and error.code == errno.EEXIST:
+            code = error.code if isinstance(error, KernelError) else 0
+            results[name].lost_ground = code in _WENT_AWAY
+            if name in chunk.fresh and code == errno.EEXIST:
                 self._undo(results[name])
         settled = [name for name in clear if name not in outcome.failed]
         self.ledger.record({name: wanted[name] for name in settled})
