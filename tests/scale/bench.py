@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
 os.environ["PYTHONPATH"] = str(ROOT / "src")
 
+import kl2tp.config.loading  # noqa: E402, F401 what would be imported at the first use, and measured
 from scale import cases, iproute, report  # noqa: E402
 from scale.fleet import Fleet  # noqa: E402
 from scale.isolated import isolated  # noqa: E402
@@ -89,7 +90,7 @@ def _measure(fleet: Fleet, only: list[str] | None) -> report.Values:
 
     if "load" in wanted:
         say("load")
-        result |= _medians([isolated(partial(cases.loading, fleet)) for _ in range(times)])
+        result |= _medians([isolated(partial(cases.reading, fleet)) for _ in range(times)])
     # One after the other, again and again: what disturbs one of them disturbs all.
     rounds: list[report.Values] = [{} for _ in range(times)]
     if "floor" in wanted:

@@ -38,7 +38,7 @@ def _checked(answer: Values, fleet: Fleet) -> Values:
     return answer
 
 
-def loading(fleet: Fleet) -> Values:
+def reading(fleet: Fleet) -> Values:
     """Reading and validating the configuration: as a set, and with every tunnel written out."""
     with stopwatch() as as_set:
         load(fleet.config)
@@ -56,15 +56,15 @@ def direct(fleet: Fleet) -> Values:
     """Apply, apply again and take down, without a daemon."""
     service = _direct(fleet)
     with stopwatch() as apply:
-        sent = _checked(service.apply(), fleet)["sent"]
+        sent = _checked(service.apply(detail=False), fleet)["sent"]
     with stopwatch() as again:
-        second = _checked(service.apply(), fleet)
+        second = _checked(service.apply(detail=False), fleet)
     with stopwatch() as down:
-        _checked(service.down(), fleet)
+        _checked(service.down(detail=False), fleet)
     return {
         **_costs(apply=apply, second_apply=again, down=down),
         "apply_sent": sent,
-        "second_apply_changes": second["sent"] + len(second["operations"]),
+        "second_apply_changes": second["sent"] + second["changed"],
     }
 
 
@@ -90,9 +90,9 @@ class Floor:
 def _record(fleet: Fleet) -> tuple[list[floor.Packed], list[floor.Packed], Values]:
     service = _direct(fleet)
     with floor.Recording() as up:
-        _checked(service.apply(), fleet)
+        _checked(service.apply(detail=False), fleet)
     with floor.Recording() as down:
-        _checked(service.down(), fleet)
+        _checked(service.down(detail=False), fleet)
     return floor.pack(up), floor.pack(down), floor.totals(up)
 
 
@@ -134,7 +134,7 @@ def daemon(fleet: Fleet) -> Values:
         result |= {"rss_after_mb": process.memory_mb("VmRSS"), "rss_peak_mb": process.memory_mb("VmHWM")}
         result["loop_stall_max_ms"] = _stall(process)
         began, cpu = time.monotonic(), process.cpu_s
-        _checked(process.call("down"), fleet)
+        _checked(process.call("down", detail=False), fleet)
         result |= {"daemon_down_s": time.monotonic() - began, "daemon_down_cpu_s": process.cpu_s - cpu}
         result["stall_down_ms"] = _stall(process)
     fleet.write_config()
@@ -147,11 +147,11 @@ def _stall(process: Daemon) -> float:
 
 def _again(process: Daemon, fleet: Fleet) -> Values:
     began, cpu = time.monotonic(), process.cpu_s
-    answer = _checked(process.call("apply"), fleet)
+    answer = _checked(process.call("apply", detail=False), fleet)
     return {
         "daemon_second_apply_s": time.monotonic() - began,
         "daemon_second_apply_cpu_s": process.cpu_s - cpu,
-        "daemon_second_apply_changes": answer["sent"] + len(answer["operations"]),
+        "daemon_second_apply_changes": answer["sent"] + answer["changed"],
     }
 
 

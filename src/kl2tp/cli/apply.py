@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     worker = service(args)
     progress = terminal.Progress(enabled=not args.json and not args.quiet)
     try:
-        answer = worker.call("apply", progress, adopt=args.adopt, wait=not args.no_wait)
+        answer = worker.call("apply", progress, adopt=args.adopt, wait=not args.no_wait, detail=detail(args))
     finally:
         progress.clear()
     if args.json:
@@ -66,13 +66,18 @@ def run(args: argparse.Namespace) -> int:
     return exits.PARTLY if changes.has_obstacles(answer) else exits.OK
 
 
+def detail(args: argparse.Namespace) -> bool:
+    """Whether every operation is wanted, however many."""
+    return bool(args.verbose or args.json)
+
+
 def show(answer: Answer, args: argparse.Namespace, *, nothing: str, remote: bool) -> None:
     """Print what was done; `nothing` if that is nothing."""
     paint = terminal.paint(args.no_color)
-    operations = answer.get("operations") or ()
     if not args.quiet:
-        few = len(changes.by_unit(operations)) <= FULL_UP_TO
-        for line in (changes.full if few or args.verbose else changes.brief)(operations, paint):
+        counts, operations = changes.counts(answer), answer.get("operations") or ()
+        full = operations and (args.verbose or len(counts) <= FULL_UP_TO)
+        for line in changes.full(operations, paint) if full else changes.brief(counts, paint):
             print(line)
     for line in changes.obstacles(answer, paint):
         print(line, file=sys.stderr if args.quiet else sys.stdout)
@@ -83,10 +88,10 @@ def show(answer: Answer, args: argparse.Namespace, *, nothing: str, remote: bool
 
 
 def _conclusion(answer: Answer, nothing: str, *, remote: bool) -> Iterator[str]:
-    operations = answer.get("operations") or ()
+    counts = changes.counts(answer)
     took = f" ({_cost(answer)})" if answer.get("seconds") is not None else ""
-    if operations:
-        yield f"\nDone: {changes.totals(operations, done=True)}{took}."
+    if counts:
+        yield f"\nDone: {changes.totals(counts, done=True)}{took}."
     elif not changes.has_obstacles(answer) and nothing:
         tunnels = answer.get("tunnels")
         count = (

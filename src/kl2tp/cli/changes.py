@@ -8,6 +8,8 @@ from kl2tp.cli.terminal import Paint, printable
 from kl2tp.cli.units import counted
 
 Operations = Sequence[Mapping[str, Any]]
+Counts = Mapping[str, Counter[str]]
+"""Of each tunnel the number of operations, by verb."""
 
 _STYLES = {"+": "green", "~": "yellow", "-": "red"}
 _WORDS = {"+": "create", "~": "change", "-": "remove"}
@@ -38,13 +40,19 @@ def _operation(operation: Mapping[str, Any], paint: Paint) -> Iterator[str]:
         yield paint(f"      {printable(str(difference))}", style)
 
 
-def brief(operations: Operations, paint: Paint) -> Iterator[str]:
+def counts(answer: Mapping[str, Any]) -> Counts:
+    """How many operations of each kind each tunnel has: as told, or counted here."""
+    if (told := answer.get("operation_counts")) is not None:
+        return {unit: Counter(found) for unit, found in told.items()}
+    groups = by_unit(answer.get("operations") or ())
+    return {unit: Counter(str(operation.get("verb")) for operation in group) for unit, group in groups.items()}
+
+
+def brief(counts: Counts, paint: Paint) -> Iterator[str]:
     """A line for each tunnel, with the number of operations."""
-    groups = by_unit(operations)
-    width = max(map(len, groups), default=0)
-    for unit, group in groups.items():
-        counts = Counter(str(operation.get("verb")) for operation in group)
-        numbers = "  ".join(paint(f"{verb}{counts[verb]}", _STYLES[verb]) for verb in _STYLES if counts[verb])
+    width = max(map(len, counts), default=0)
+    for unit, found in counts.items():
+        numbers = "  ".join(paint(f"{verb}{found[verb]}", _STYLES[verb]) for verb in _STYLES if found[verb])
         yield f"{paint(printable(unit), 'bold')}{' ' * (width - len(unit))}  {numbers}"
 
 
@@ -68,12 +76,12 @@ def has_obstacles(answer: Mapping[str, Any]) -> bool:
     return bool(answer.get("conflicts") or answer.get("problems"))
 
 
-def totals(operations: Operations, *, done: bool) -> str:
+def totals(counts: Counts, *, done: bool) -> str:
     """`2 to create, 1 to remove in 3 tunnels`, or `2 created, 1 removed in 3 tunnels`."""
-    counts = Counter(str(operation.get("verb")) for operation in operations)
+    total = sum(counts.values(), Counter[str]())
     words = [
-        f"{counts[verb]:,} {_DONE[verb]}" if done else f"{counts[verb]:,} to {_WORDS[verb]}"
+        f"{total[verb]:,} {_DONE[verb]}" if done else f"{total[verb]:,} to {_WORDS[verb]}"
         for verb in _STYLES
-        if counts[verb]
+        if total[verb]
     ]
-    return f"{', '.join(words)} in {counted(len(by_unit(operations)), 'tunnel')}"
+    return f"{', '.join(words)} in {counted(len(counts), 'tunnel')}"

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         _confirm(worker)
     progress = terminal.Progress(enabled=not args.json and not args.quiet)
     try:
-        answer = worker.call("down", progress)
+        answer = worker.call("down", progress, detail=apply.detail(args))
     finally:
         progress.clear()
     if args.json:

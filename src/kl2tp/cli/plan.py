@@ -78,12 +78,13 @@ def _only(answer: Answer, patterns: list[str]) -> Answer:
 def _show(answer: Answer, args: argparse.Namespace) -> None:
     paint = terminal.paint(args.no_color)
     operations = answer.get("operations") or ()
-    for line in (changes.brief if args.summary else changes.full)(operations, paint):
+    counts = changes.counts(answer)
+    for line in changes.brief(counts, paint) if args.summary else changes.full(operations, paint):
         print(line)
     for line in changes.obstacles(answer, paint):
         print(line)
     if operations:
-        print(f"\nPlan: {changes.totals(operations, done=False)}.")
+        print(f"\nPlan: {changes.totals(counts, done=False)}.")
     elif not changes.has_obstacles(answer):
         print("Nothing to do: the kernel is as declared.")
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from kl2tp.config import ConfigError, load
 from kl2tp.daemon.errors import ServiceError, configuration_error, lacking_error
 from kl2tp.daemon.lock import Lock
-from kl2tp.daemon.report import Json, applied, planned, shown, tunnel
+from kl2tp.daemon.report import Json, Tally, planned, shown, tunnel
 from kl2tp.ipsec.keys import KeyFileError, KeyRing
 from kl2tp.kernel import netns
 from kl2tp.kernel.door import Door
 from kl2tp.kernel.netlink import KernelError
 from kl2tp.kernel.probe import missing
 from kl2tp.model.spec import Desired, TunnelSpec
-from kl2tp.reconcile.engine import Engine, Result
+from kl2tp.reconcile.engine import CHUNK, Engine
 from kl2tp.reconcile.ledger import Ledger, LedgerError
 
 Progress = Callable[[Json], None]
@@ -89,7 +89,9 @@ class Direct:
         with self._engine(read_config(self._config_path)) as engine:
             return planned(engine.plan(engine.names(), adopt=adopt))
 
-    def apply(self, adopt: bool = False, wait: bool = True, progress: Progress | None = None) -> Json:
+    def apply(
+        self, adopt: bool = False, wait: bool = True, detail: bool = True, progress: Progress | None = None
+    ) -> Json:
         """Make the kernel agree with the configuration; with `wait`, see key changes through to their end."""
         began = time.monotonic()
         desired = read_config(self._config_path)
@@ -99,24 +101,26 @@ class Direct:
         with self._engine(desired) as engine:
             engine.mend_tables()
             namespaces = engine.namespaces | engine.owned_namespaces()
-            results = _run(engine, engine.names(), adopt, progress)
+            tally = Tally(detail=detail)
+            _run(engine, engine.names(), adopt, progress, tally)
             while wait and engine.deadlines:
                 _wait_for_keys(engine, progress)
                 due = [n for n, at in engine.deadlines.items() if at <= _boot_time()]
-                results += _run(engine, due, adopt, None)
+                _run(engine, due, adopt, None, tally)
             engine.drop_tables(namespaces)
             now = _boot_time()
             waiting = {name: at - now for name, at in engine.deadlines.items()}
-            return applied(_merged(results), seconds=time.monotonic() - began, sent=engine.door.sent(), waiting=waiting)
+            return tally.answer(seconds=time.monotonic() - began, sent=engine.door.sent(), waiting=waiting)
 
-    def down(self, progress: Progress | None = None) -> Json:
+    def down(self, detail: bool = True, progress: Progress | None = None) -> Json:
         """Take away all that kl2tp made."""
         began = time.monotonic()
         with self._engine(None) as engine:
             namespaces = engine.owned_namespaces()
-            results = _run(engine, engine.names(), False, progress)
+            tally = Tally(detail=detail)
+            _run(engine, engine.names(), False, progress, tally)
             engine.drop_tables(namespaces)
-            return applied(results, seconds=time.monotonic() - began, sent=engine.door.sent(), waiting={})
+            return tally.answer(seconds=time.monotonic() - began, sent=engine.door.sent(), waiting={})
 
     def status(self, progress: Progress | None = None) -> Json:
         """The state of every tunnel, compared with the kernel now."""
@@ -171,13 +175,11 @@ def _boot_time() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _run(engine: Engine, names: list[str], adopt: bool, progress: Progress | None) -> list[Result]:
-    results: list[Result] = []
-    for part in engine.reconcile(names, adopt=adopt):
-        results += part
+def _run(engine: Engine, names: list[str], adopt: bool, progress: Progress | None, tally: Tally) -> None:
+    for number, part in enumerate(engine.reconcile(names, adopt=adopt), 1):
+        tally.add(part)
         if progress:
-            progress({"done": len(results), "total": len(names), "text": "tunnels"})
-    return results
+            progress({"done": min(number * CHUNK, len(names)), "total": len(names), "text": "tunnels"})
 
 
 def _wait_for_keys(engine: Engine, progress: Progress | None) -> None:
@@ -187,15 +189,3 @@ def _wait_for_keys(engine: Engine, progress: Progress | None) -> None:
         count = len(engine.deadlines)
         progress({"done": 0, "total": count, "text": f"changing keys, both are accepted for {wait:.0f} s more"})
     time.sleep(wait)
-
-
-def _merged(results: list[Result]) -> list[Result]:
-    """One result for each tunnel, of several passes."""
-    merged: dict[str, Result] = {}
-    for result in results:
-        if first := merged.get(result.name):
-            first.done += result.done
-            first.problem = result.problem
-        else:
-            merged[result.name] = result
-    return list(merged.values())

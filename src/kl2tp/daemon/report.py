@@ -13,6 +13,8 @@ from kl2tp.model.spec import Encap, TunnelSpec
 from kl2tp.reconcile.engine import Inspection, Result
 
 Json = dict[str, Any]
+FEW = 20
+"""Tunnels of which every operation is told without being asked."""
 
 
 def operation(op: Operation) -> Json:
@@ -36,19 +38,59 @@ def planned(parts: Iterable[tuple[Plan, dict[str, str]]]) -> Json:
     return result
 
 
-def applied(results: Iterable[Result], *, seconds: float, sent: int, waiting: Mapping[str, float]) -> Json:
-    """What a pass did; `waiting` are tunnels whose key change goes on, with the seconds until its next step."""
-    results = list(results)
-    return {
-        "operations": [operation(op) for r in results for op in r.done],
-        "problems": {r.name: r.problem for r in results if r.problem},
-        "tunnels": len(results),
-        "changed": sum(bool(r.done) for r in results),
-        "removed": sum(r.gone for r in results),
-        "seconds": round(seconds, 3),
-        "sent": sent,
-        "waiting": {name: round(wait, 1) for name, wait in waiting.items()},
-    }
+class Tally:
+    """What passes did: gathered as they go, so that of ten thousand tunnels only what somebody wants is kept."""
+
+    def __init__(self, *, detail: bool = True) -> None:
+        """Without `detail` the operations are listed only if few tunnels have any; always counted, tunnel by tunnel."""
+        self._detail = detail
+        self._operations: list[Json] = []
+        self._counts: dict[str, dict[str, int]] = {}
+        self._names: set[str] = set()
+        self._problems: dict[str, str] = {}
+        self._removed = 0
+
+    @property
+    def tunnels(self) -> int:
+        return len(self._names)
+
+    def add(self, results: Iterable[Result]) -> None:
+        """Take in some results; of a tunnel that comes again the last word counts."""
+        for result in results:
+            self._names.add(result.name)
+            self._problems.pop(result.name, None)
+            if result.problem:
+                self._problems[result.name] = result.problem
+            self._removed += result.gone
+            if result.done:
+                self._add_operations(result)
+
+    def _add_operations(self, result: Result) -> None:
+        counts = self._counts.setdefault(result.name, {})
+        for op in result.done:
+            counts[op.verb.value] = counts.get(op.verb.value, 0) + 1
+        if self._listing:
+            self._operations += map(operation, result.done)
+        else:
+            self._operations.clear()
+
+    @property
+    def _listing(self) -> bool:
+        return self._detail or len(self._counts) <= FEW
+
+    def answer(self, *, seconds: float, sent: int, waiting: Mapping[str, float]) -> Json:
+        """`waiting` are tunnels whose key change goes on, with the seconds until its next step."""
+        return {
+            "operations": self._operations if self._listing else None,
+            "operation_counts": self._counts,
+            "problems": self._problems,
+            "tunnels": len(self._names),
+            "changed": len(self._counts),
+            "removed": self._removed,
+            "seconds": round(seconds, 3),
+            "sent": sent,
+            "waiting": {name: round(wait, 1) for name, wait in waiting.items()},
+        }
 
 
 def moment(unix: float) -> str:

@@ -13,7 +13,7 @@ from kl2tp import __version__
 from kl2tp.daemon import loader, notify
 from kl2tp.daemon.direct import Progress, inspect, no_such_tunnel
 from kl2tp.daemon.errors import lacking_error
-from kl2tp.daemon.report import Json, applied, moment, planned, tunnel
+from kl2tp.daemon.report import Json, Tally, moment, planned, tunnel
 from kl2tp.daemon.stalls import StallMeter
 from kl2tp.ipsec.keys import KeyRing
 from kl2tp.kernel.encap import EncapSockets, points
@@ -72,7 +72,9 @@ class Service:
             parts.append(part)
         return planned(parts)
 
-    async def apply(self, progress: Progress, *, adopt: bool = False, wait: bool = True) -> Json:
+    async def apply(
+        self, progress: Progress, *, adopt: bool = False, wait: bool = True, detail: bool = True
+    ) -> Json:
         """Read the configuration again, look at every tunnel, and say what was done."""
         began, sent = time.monotonic(), self._engine.door.sent()
         async with self._changing:
@@ -80,10 +82,10 @@ class Service:
             await self._load()
             if adopt:
                 await self._adopt()
-            results = await self._settle(self._engine.names(), progress)
+            tally = await self._settle(self._engine.names(), progress, detail=detail)
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         waiting = {name: at - now for name, at in self._engine.deadlines.items()}
-        return applied(results, seconds=time.monotonic() - began, sent=self._engine.door.sent() - sent, waiting=waiting)
+        return tally.answer(seconds=time.monotonic() - began, sent=self._engine.door.sent() - sent, waiting=waiting)
 
     async def reload(self, progress: Progress) -> Json:
         """Read the configuration again and apply what is different in it. A broken file changes nothing."""
@@ -94,7 +96,7 @@ class Service:
         _log.info("configuration reloaded: %s", ", ".join(f"{n} {what}" for what, n in counts.items()))
         return counts
 
-    async def down(self, progress: Progress) -> Json:
+    async def down(self, progress: Progress, *, detail: bool = True) -> Json:
         """Take everything away, and keep it away until the next apply or reload."""
         began, sent = time.monotonic(), self._engine.door.sent()
         async with self._changing:
@@ -102,9 +104,9 @@ class Service:
             namespaces = await self._in_thread(self._engine.owned_namespaces)
             names = await self._in_thread(self._engine.names)
             await self._take({})
-            results = await self._settle(names, progress)
+            tally = await self._settle(names, progress, detail=detail)
             await self._in_thread(lambda: self._engine.drop_tables(namespaces))
-        return applied(results, seconds=time.monotonic() - began, sent=self._engine.door.sent() - sent, waiting={})
+        return tally.answer(seconds=time.monotonic() - began, sent=self._engine.door.sent() - sent, waiting={})
 
     async def status(self, progress: Progress) -> Json:
         """The state of the daemon and of every tunnel."""
@@ -203,10 +205,16 @@ class Service:
         for error in failed.values():
             _log.error("%s: tunnels behind NAT receive nothing there until the next reload", error)
 
-    async def _settle(self, names: list[str], progress: Progress) -> list[Result]:
-        return await self.loop.settled(
-            names, lambda done, total: progress({"done": done, "total": total, "text": "tunnels"})
-        )
+    async def _settle(self, names: list[str], progress: Progress, *, detail: bool) -> Tally:
+        """Look at tunnels, and gather what became of them."""
+        tally = Tally(detail=detail)
+
+        def hear(results: list[Result]) -> None:
+            tally.add(results)
+            progress({"done": tally.tunnels, "total": len(names), "text": "tunnels"})
+
+        await self.loop.settled(names, hear)
+        return tally
 
     async def _adopt(self) -> None:
         """Take over what stands in the place of desired objects."""

@@ -74,10 +74,8 @@ class _Waiter:
     left: set[str]
     flying: set[str]
     """Those of them that were being worked on when the question came: their next landing is no answer yet."""
-    done: asyncio.Future[list[Result]]
-    results: list[Result]
-    progress: Callable[[int, int], None] | None
-    total: int
+    done: asyncio.Future[None]
+    hear: Callable[[list[Result]], None]
 
 
 class Loop:
@@ -144,15 +142,15 @@ class Loop:
         self._resync_at = self._loop.time() + self.resync_s
         self._wake.set()
 
-    async def settled(self, names: Iterable[str], progress: Callable[[int, int], None] | None = None) -> list[Result]:
-        """Look at these tunnels and wait for what became of each."""
+    async def settled(self, names: Iterable[str], hear: Callable[[list[Result]], None]) -> None:
+        """Look at these tunnels and wait for all of them; `hear` is told what became of each."""
         left = set(names)
         if not left:
-            return []
-        waiter = _Waiter(left, left & self._flying, self._loop.create_future(), [], progress, len(left))
+            return
+        waiter = _Waiter(left, left & self._flying, self._loop.create_future(), hear)
         self._waiters.append(waiter)
         self.look_at(left)
-        return await waiter.done
+        await waiter.done
 
     @property
     def resync_in_s(self) -> float:
@@ -300,14 +298,12 @@ class Loop:
             waiter.flying.difference_update(r.name for r in results)
             if not mine:
                 continue
-            waiter.results += mine
             waiter.left.difference_update(r.name for r in mine)
-            if waiter.progress:
-                waiter.progress(waiter.total - len(waiter.left), waiter.total)
+            waiter.hear(mine)
             if not waiter.left:
                 self._waiters.remove(waiter)
                 if not waiter.done.done():
-                    waiter.done.set_result(waiter.results)
+                    waiter.done.set_result(None)
 
     async def _in_thread(self, call: Callable[[], _T]) -> _T:
         return await self._loop.run_in_executor(self._executor, call)
