@@ -13,6 +13,9 @@ from kl2tp.model.objects import Address, Clamp, Direction, Guard, KernelObject, 
 from kl2tp.model.spec import Mode
 
 _DUMP_TRIES = 5
+_MANY, _CROWD = 16, 8
+"""Addresses are read all together for this many devices, if not this many times more are there: a dump of its own for
+each device costs as much as some ten addresses."""
 
 
 class Host:
@@ -27,6 +30,8 @@ class Host:
         self._codec: l2tp.Codec | None = None
         self._names: dict[int, str] = {}
         self._indexes: dict[str, int] = {}
+        self._address_count = 0
+        """Addresses in the namespace when they were last read all together."""
         self._vrf_tables: dict[str, int] = {}
 
     def close(self) -> None:
@@ -148,6 +153,7 @@ class Host:
     def _read_links(self, links: list[Key], addresses: list[Key], found: dict[Key, KernelObject]) -> None:
         names = dict.fromkeys([str(key[2]) for key in links] + [str(key[2]) for key in addresses])
         with_addresses = {str(key[2]) for key in addresses}
+        indexes: set[int] = set()
         for name, reply in zip(names, self.route.get([rtnl.link_get(name) for name in names]), strict=True):
             if isinstance(reply, KernelError):
                 continue
@@ -156,22 +162,30 @@ class Host:
             link = state.link(self.name, self.device_name(state.master_index))
             found[link.key] = link
             if name in with_addresses:
-                self._read_addresses(state.index, found)
+                indexes.add(state.index)
+        for index, raw, plen in self._addresses(indexes):
+            address = Address(self.name, self._names.get(index, ""), raw, plen)
+            found[address.key] = address
 
-    def _read_addresses(self, index: int, found: dict[Key, KernelObject]) -> None:
+    def _addresses(self, indexes: Collection[int]) -> Iterable[tuple[int, bytes, int]]:
+        """(device, address, prefix length) of these devices. Of many: by one dump of all addresses."""
+        if len(indexes) < _MANY or self._address_count > _CROWD * len(indexes):
+            for index in indexes:
+                yield from self._addresses_of(index)
+            return
+        replies = self._dump(self.route, *rtnl.address_dump())
+        self._address_count = len(replies)
+        for reply in replies:
+            if rtnl.address_index(reply.payload) in indexes:
+                yield rtnl.decode_address(reply.payload)
+
+    def _addresses_of(self, index: int) -> Iterable[tuple[int, bytes, int]]:
         try:
-            replies = self._dump(self.route, *rtnl.address_dump(index))
+            return [rtnl.decode_address(r.payload) for r in self._dump(self.route, *rtnl.address_dump(index))]
         except KernelError as error:
             if error.code != errno.ENODEV:  # gone since we asked for it
                 raise
-            return
-        for reply in replies:
-            self._add_address(reply.payload, found)
-
-    def _add_address(self, payload: bytes, found: dict[Key, KernelObject]) -> None:
-        index, raw, plen = rtnl.decode_address(payload)
-        address = Address(self.name, self._names.get(index, ""), raw, plen)
-        found[address.key] = address
+            return []
 
     def _read_routes(self, keys: Collection[Key], found: dict[Key, KernelObject]) -> None:
         tables = {(socket.AF_INET if len(str(key[3])) == 8 else socket.AF_INET6, int(key[2])) for key in keys}

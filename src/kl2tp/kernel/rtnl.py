@@ -131,6 +131,11 @@ def address_dump(index: int = 0) -> tuple[int, bytes]:
     return RTM_GETADDR, _IFADDR.pack(0, 0, 0, 0, index)
 
 
+def address_index(payload: bytes) -> int:
+    """The device that an address is on."""
+    return int(_u32.unpack_from(payload, 4)[0])
+
+
 def decode_address(payload: bytes) -> tuple[int, bytes, int]:
     """(device index, address, prefix length)."""
     _, plen, _, _, index = _IFADDR.unpack_from(payload)
