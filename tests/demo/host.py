@@ -16,7 +16,7 @@ from kl2tp.kernel import netns
 
 ROOT = Path("/tmp/kl2tp-demo")
 _CONFIG = Path(__file__).parent / "config"
-_PATIENCE_S = 15.0
+_PATIENCE_S = 60.0
 
 
 def wait_until(true: Callable[[], bool], what: str, patience_s: float = _PATIENCE_S) -> float:

@@ -263,18 +263,23 @@ class Demo:
         wait_until(lambda: self._drift_seen() >= seen + 2, "the daemon to note both tunnels")
         self.paper.lines([str(tally)])
         self.paper.check(left == 0 and tally.lost == 100, f"{before} policies were gone, nothing passed")
-        self.paper.check(not packets and dropped >= 100, f"0 packets leaked: the nftables guard dropped all {dropped}")
+        leaked = [packet for packet in packets if packet.kind == "l2tp" or MARKER in packet.data]
+        self.paper.check(
+            not leaked and dropped >= 100,
+            f"0 packets leaked: the nftables guard dropped all {dropped}",
+            "; ".join(packet.line() for packet in leaked[:3]),
+        )
         self.hub.show_log()
         self.paper.check(took < 1, f"all policies were back {1000 * took:.0f} ms after the daemon could run again")
-        self.paper.check(set(after) == {"esp"}, "and so is madrid, by ESP only")
+        self.paper.check(after["esp"] > 0 and not after["l2tp"], "and so is madrid, by ESP only")
 
     def change_key(self) -> None:
         """New keys under load."""
         self.paper.step("A new key for Madrid, while packets flow")
         old = self._spis()[0]
         flow = Flow("hub", MADRID, interval_s=_FLOW_S)
-        flow.start()
         with Capture() as wire:
+            flow.start()
             self.hub.replace_key(self.hub.keys / "madrid.key")
             self._hand_over(self.madrid)
             self.paper.say(f"The file goes to Madrid, and within `overlap`, here {_OVERLAP_S} s, both reload:")
@@ -292,7 +297,10 @@ class Demo:
             not old & new, f"old SPIs {_hex(old)}, new ones {_hex(new)}: both worked side by side for a while"
         )
         self.paper.check(not tally.lost, f"no packet was lost of {tally.sent}")
-        self.paper.check(set(counts) == {"esp"}, f"{counts['esp']} packets on the wire, all of them ESP")
+        self.paper.check(
+            counts["esp"] >= 2 * tally.sent and not counts["l2tp"],
+            f"{counts['esp']} ESP packets on the wire, 0 in clear",
+        )
 
     def _await_new_keys(self, old: set[int]) -> set[int]:
         """Wait until both hosts have both keys, then until both have the new one alone: its SPIs. Raises Failed."""
