@@ -1,19 +1,23 @@
 """Files to one configuration: the top level of each, judged as one.
 
-Tunnels are built while their file is still being read, each as soon as it is complete: ten thousand of them then
-need the memory of one. That takes the defaults to be known; where they come after the tunnels in the main file,
-the tunnels wait for them.
+Tunnels are built while their file is still being read, a few at a time: ten thousand of them then need the memory
+of a few. That takes the defaults to be known; where they come after the tunnels in the main file, the tunnels wait
+for them.
 """
 
 from kl2tp.config import document, sets
 from kl2tp.config.build import Builder, bases
 from kl2tp.config.document import Node, Scalar
+from kl2tp.config.draft import Draft
 from kl2tp.config.fields import Bases, Broken, Fields, Reader, named_pairs, twice, unknown
 from kl2tp.config.key import Section
 from kl2tp.config.problem import Bad, Mark, Problems
 from kl2tp.config.scalar import NAME, show
 from kl2tp.config.schema import DAEMON, DEFAULTS, TOP, TUNNEL, advice
 from kl2tp.model.spec import DaemonSpec, Desired, Where
+
+BATCH = 16
+"""Tunnels that are built together: what the processor's caches hold of their nodes and fields."""
 
 
 class Assembly:
@@ -34,6 +38,7 @@ class Assembly:
         complete = text is not None and document.stream(text, name, self.problems, file)
         if self.builder is None and "defaults" not in file.places:
             self.begin(None if complete else unknown(DEFAULTS, _Start(name)))
+        file.flush()
         if complete:
             file.finish()
 
@@ -69,7 +74,7 @@ class _File:
         self.places: dict[str, Mark] = {}
         self.waiting: dict[str, Node] = {}
         self.tunnels: dict[str, Mark] = {}
-        self.reader: Reader | None = None
+        self.batch: list[document.Pair] = []
 
     def root(self, node: Node | None) -> None:
         """The file is no mapping."""
@@ -87,21 +92,31 @@ class _File:
         return True
 
     def entry(self, name: str, mark: Mark, node: Node) -> None:
-        """Build a tunnel."""
+        """Build a tunnel, together with a few that follow."""
         if name in self.tunnels:
             twice(self.problems, name, mark, self.tunnels[name])
             return
         self.tunnels[name] = mark
+        self.batch.append((name, mark, node))
+        if len(self.batch) == BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Build the tunnels that have come together."""
+        batch, self.batch = self.batch, []
+        if not batch:
+            return
         builder = self.assembly.builder
         assert builder is not None
-        if self.reader is None:
-            self.reader = Reader(self.problems, self.assembly.inherited)
-        called = self._checked(name, mark)
-        try:
-            fields = self.reader.section(TUNNEL, node, called, mark)
-        except Broken:
-            return
-        builder.tunnel(called, mark, fields)
+        reader = Reader(self.problems, self.assembly.inherited)
+        drafts = []
+        for name, mark, node in batch:
+            called = self._checked(name, mark)
+            try:
+                drafts.append(Draft(called, mark, reader.section(TUNNEL, node, called, mark)))
+            except Broken:
+                continue
+        builder.add(drafts)
 
     def _checked(self, name: str, mark: Mark) -> str:
         """The name of a tunnel; if it is wrong, something to call it by in messages."""
@@ -142,6 +157,7 @@ class _File:
         """Build what has been waiting for the end of the file."""
         for name, mark, node in self._waiting("tunnels"):
             self.entry(name, mark, node)
+        self.flush()
         builder = self.assembly.builder
         assert builder is not None
         reader = Reader(self.problems, self.assembly.inherited, templates=True)

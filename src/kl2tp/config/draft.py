@@ -1,42 +1,48 @@
 """A tunnel in the making: what its keys have yielded so far."""
 
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 from kl2tp.config.fields import Broken, Fields
 from kl2tp.config.problem import Mark
 from kl2tp.model.spec import Encap, IpsecSpec, RouteSpec, SessionSpec
 
-T = TypeVar("T")
 
-
-@dataclass(slots=True)
 class Draft:
-    """A tunnel in the making. None means not known, because it was wrong; `known` guards against that."""
+    """A tunnel in the making.
+
+    What is not known, because it was wrong and has been reported, is not set: to ask for it raises `Broken`, so
+    that whatever depends on it is left out without a word.
+    """
+
+    __slots__ = (
+        "encap", "fields", "ids", "ids_taken", "ipsec", "local", "mark", "name", "netns", "path_mtu",
+        "ports", "protected", "remote", "route", "route_device", "secret_file", "sessions",
+    )  # fmt: skip
 
     name: str
     mark: Mark
     fields: Fields
-    netns: str | None = None
-    ids: tuple[int, int] | None = None
-    ids_taken: bool = False
+    netns: str
+    ids: tuple[int, int]
+    ids_taken: bool
     """Our tunnel id is another tunnel's too: ids that follow from it need not be reported again."""
-    local: bytes | None = None
-    remote: bytes | None = None
-    encap: Encap | None = None
-    ports: tuple[int, int] | None = None
+    local: bytes
+    remote: bytes
+    encap: Encap
+    ports: tuple[int, int]
     """(0, 0) with encapsulation ip."""
-    path_mtu: int | None = None
-    route: RouteSpec | None = None
-    route_device: str = ""
-    protected: bool | None = None
-    ipsec: IpsecSpec | None = None
-    secret_file: str | None = None
-    sessions: tuple[SessionSpec, ...] | None = None
+    path_mtu: int
+    route: RouteSpec | None
+    route_device: str
+    protected: bool
+    ipsec: IpsecSpec | None
+    secret_file: str
+    sessions: tuple[SessionSpec, ...]
 
+    def __init__(self, name: str, mark: Mark, fields: Fields) -> None:
+        self.name = name
+        self.mark = mark
+        self.fields = fields
 
-def known(value: T | None) -> T:
-    """The value of a draft. Raises `Broken` if it is not known."""
-    if value is None:
+    def __getattr__(self, name: str) -> Any:
         raise Broken
-    return value

@@ -3,7 +3,7 @@
 from typing import Any, TypeVar
 
 from kl2tp.config.conflicts import Claims
-from kl2tp.config.draft import Draft, known
+from kl2tp.config.draft import Draft
 from kl2tp.config.fields import Broken, Fields
 from kl2tp.config.problem import Bad, Mark, Problems, where
 from kl2tp.config.scalar import MAX_DEVICE, Net, device, link_local, version
@@ -33,7 +33,7 @@ class InterfaceBuilder:
             fields = Fields(INTERFACE, session_place)
             fields.inherit(self.defaults)
         netns: str | None = fields.get("netns")
-        born = known(draft.netns)
+        born = draft.netns
         home = born if netns is None else netns
         name, place = self._name(owner, session_place, fields)
         self._claim(draft, owner, name, place, born, home)
@@ -52,7 +52,7 @@ class InterfaceBuilder:
             fields.get("up", True),
         )
         if spec.mtu is not None:
-            self._mtu(owner, fields, spec)
+            self._mtu(owner, fields, spec, spec.mtu)
         if bridge:
             self._bridged(owner, fields, spec)
             if spec.mac:
@@ -90,6 +90,8 @@ class InterfaceBuilder:
         """Bridge and VRF: one of them, and the interface's own choice wins over that in `defaults`."""
         bridge: str = fields.get("bridge", "")
         vrf: str = fields.get("vrf", "")
+        if not bridge and not vrf:
+            return "", ""
         if bridge and vrf:
             own = [key for key in ("bridge", "vrf") if key in fields.own]
             if len(own) == 1:
@@ -114,16 +116,16 @@ class InterfaceBuilder:
 
     def _addresses(self, owner: str, domain: Domain, fields: Fields, draft: Draft) -> Nets:
         given: list[tuple[Net, Mark]] = fields.get("addresses", ())
+        peer = _peer(draft) if domain == (draft.netns, "") else b""
         for (address, _), mark in given:
             self.claims.address(domain, address, (mark, owner))
-            if address == draft.remote and domain == (draft.netns, ""):
+            if address == peer:
                 message = f"{owner}: {addr.text(address)} is the address of the tunnel's peer"
                 self.problems.add(mark, message, "give the interface an address of its own", "peer")
         return tuple([value for value, _ in given])
 
-    def _mtu(self, owner: str, fields: Fields, spec: InterfaceSpec) -> None:
+    def _mtu(self, owner: str, fields: Fields, spec: InterfaceSpec, mtu: int) -> None:
         """A given MTU, and an MSS beside it: one that can't work is worse than none."""
-        mtu = known(spec.mtu)
         six = any(len(address) == 16 for address, _ in spec.addresses)
         if six and mtu < 1280:
             at = where(fields.place("addresses"))
@@ -172,6 +174,14 @@ class InterfaceBuilder:
         else:
             return
         self.problems.add(route.place("via"), f"{owner}: {message}", hint, "via")
+
+
+def _peer(draft: Draft) -> bytes:
+    """The address of the tunnel's peer, if it is known."""
+    try:
+        return draft.remote
+    except Broken:
+        return b""
 
 
 def _on_link(via: bytes, addresses: Nets) -> bool:

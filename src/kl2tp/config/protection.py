@@ -3,7 +3,7 @@
 from typing import TypeAlias
 
 from kl2tp.config.conflicts import Claims
-from kl2tp.config.draft import Draft, known
+from kl2tp.config.draft import Draft
 from kl2tp.config.fields import Broken, Fields
 from kl2tp.config.problem import Problems, where
 from kl2tp.model import ciphers
@@ -30,6 +30,7 @@ class ProtectionBuilder:
 
     def build(self, draft: Draft) -> None:
         """Fill in whether and how the tunnel is protected. Raises `Broken`."""
+        draft.ipsec = None
         ipsec: Fields | None = draft.fields.get("ipsec")
         if ipsec is None or "off" in ipsec.own:
             draft.protected = False
@@ -40,9 +41,6 @@ class ProtectionBuilder:
             rest = self._default_rest = self._default_rest or self._rest(draft, ipsec)
         else:
             rest = self._rest(draft, ipsec)
-        if rest[2]:
-            claim = (ipsec.place("nat_traversal"), draft.name)
-            self.claims.nat_port(known(draft.netns), known(draft.local), rest[2], claim)
         cipher: str = ipsec.get("proposal", ciphers.DEFAULT)
         mode: Mode = ipsec.get("mode", Mode.TRANSPORT)
         draft.ipsec = IpsecSpec(cipher, key_file, mode, self._reqid(draft, ipsec), *rest)
@@ -94,7 +92,7 @@ class ProtectionBuilder:
         return device, offload.get("type", False)
 
     def _reqid(self, draft: Draft, ipsec: Fields) -> int:
-        netns, ids = known(draft.netns), known(draft.ids)
+        netns, ids = draft.netns, draft.ids
         given: int | None = ipsec.get("reqid")
         place = ipsec.place("reqid") if given is not None else draft.fields.place("ids")
         reqid = (REQID_BASE + ids[0]) & 0xFFFFFFFF if given is None else given

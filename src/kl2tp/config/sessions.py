@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from kl2tp.config.conflicts import Claim, Claims
-from kl2tp.config.draft import Draft, known
+from kl2tp.config.draft import Draft
 from kl2tp.config.fields import Broken, Fields
 from kl2tp.config.interfaces import InterfaceBuilder
 from kl2tp.config.problem import Bad, Mark, Problems, where
@@ -53,8 +53,9 @@ class SessionBuilder:
         cookie = self._attempt(self._cookie, draft, owner, fields)
         ids = self._attempt(self._ids, draft, owner, mark, fields, inside)
         l2spec, (send, require), reorder = self._sublayer(owner, fields)
-        local, peer = known(ids)
-        return SessionSpec(name, local, peer, known(interface), known(cookie), l2spec, send, require, reorder)
+        if interface is None or cookie is None or ids is None:
+            raise Broken
+        return SessionSpec(name, *ids, interface, cookie, l2spec, send, require, reorder)
 
     @staticmethod
     def _attempt(step: Callable[..., T], *arguments: Any) -> T | None:
@@ -73,7 +74,7 @@ class SessionBuilder:
     def _ids(self, draft: Draft, owner: str, mark: Mark, fields: Fields, inside: Inside) -> tuple[int, int]:
         given: tuple[int, int] | None = fields.get("ids")
         place = mark if given is None else fields.place("ids")
-        ids = known(draft.ids) if given is None else given
+        ids = draft.ids if given is None else given
         claim = (place, owner)
         for side, number in (("local", ids[0]), ("peer", ids[1])):
             first = inside.setdefault((side, number), claim)
@@ -82,7 +83,7 @@ class SessionBuilder:
                 self.claims.refuse(claim, first, what, "give each session of a tunnel ids of its own", side)
                 raise Broken
         if given is not None or not draft.ids_taken:
-            self.claims.session(known(draft.netns), known(draft.encap), ids[0], claim)
+            self.claims.session(draft.netns, draft.encap, ids[0], claim)
         return ids
 
     def _sublayer(self, owner: str, fields: Fields) -> tuple[L2Spec, tuple[bool, bool], int]:
@@ -123,7 +124,7 @@ class SessionBuilder:
     def _derived(self, draft: Draft, owner: str, cookie: Fields, length: int) -> CookieSpec:
         if not length:
             return NO_COOKIE
-        if not known(draft.protected) and not known(draft.secret_file):
+        if not draft.protected and not draft.secret_file:
             message = f"{owner}: there is no key from which cookies could be derived"
             hint = "name a secret_file in the tunnel, or write cookie: {local: HEX, peer: HEX}"
             self.problems.add(cookie.mark, message, hint, "cookie")

@@ -3,6 +3,7 @@
 from kl2tp.config import template
 from kl2tp.config.build import Builder
 from kl2tp.config.document import Node
+from kl2tp.config.draft import Draft
 from kl2tp.config.fields import Broken, Fields, Reader
 from kl2tp.config.problem import Bad, Mark, Problems
 from kl2tp.config.scalar import NAME, show
@@ -22,7 +23,7 @@ def expand(reader: Reader, builder: Builder, name: str, mark: Mark, node: Node) 
         for n in numbers:
             problems.n = n
             called = names if isinstance(names, str) else _render(problems, names, name, mark, n)
-            if not builder.tunnel(called, mark, fields.at(n, problems)):
+            if not builder.add([Draft(called, mark, fields.at(n, problems))]):
                 break
     finally:
         problems.n = None
