@@ -62,8 +62,8 @@ class Ledger:
     # -- what is owned ---------------------------------------------------------------------------------------------
 
     def names(self) -> Collection[str]:
-        """Units of which something may exist."""
-        return self._units.keys()
+        """Units of which something may exist, at this moment: another thread may ask."""
+        return list(self._units)
 
     def owned(self, unit: str) -> frozenset[Key]:
         """Keys of what was made for a unit."""

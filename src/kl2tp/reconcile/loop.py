@@ -369,6 +369,7 @@ class Loop:
         if isinstance(hint, NamespaceHint):
             self._damaged.add(hint.netns)
             if hint.lost:
+                self.sweep()
                 _log.warning("kernel events were lost in namespace %r: looking at everything", hint.netns)
         now = self._loop.time()
         for name in names:
