@@ -25,6 +25,7 @@ from kl2tp.daemon.service import METHODS, Service
 _log = logging.getLogger("kl2tp.control")
 _LINE_LIMIT = 64 << 10
 _MOST_CONNECTIONS = 64
+_TYPES = {bool: "boolean", str: "string"}
 _READ_ONLY = ("plan", "status", "show")
 
 
@@ -132,7 +133,7 @@ def _request(line: bytes) -> tuple[str, Json]:
     try:
         request: Any = json.loads(line)
         method, params = request["method"], request.get("params") or {}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ServiceError("this is no request: expected a JSON object with a method") from None
     if method not in METHODS or not isinstance(params, dict):
         raise ServiceError(f"there is no method {method!r}", f"methods: {', '.join(METHODS)}")
@@ -140,11 +141,16 @@ def _request(line: bytes) -> tuple[str, Json]:
 
 
 def _check(call: Any, method: str, params: Json) -> None:
-    """Refuse parameters that the method does not have."""
+    """Refuse parameters that the method does not have, or not of this type."""
+    signature = introspection.signature(call)
     try:
-        introspection.signature(call).bind(None, **params)
+        signature.bind(None, **params)
     except TypeError as error:
         raise ServiceError(f"{method}: {error}") from None
+    for name, value in params.items():
+        wanted = signature.parameters[name].annotation
+        if wanted in (bool, str) and type(value) is not wanted:
+            raise ServiceError(f"{method}: {name} is {json.dumps(value)}, which is no {_TYPES[wanted]}")
 
 
 def _send(writer: asyncio.StreamWriter, message: Json) -> None:

@@ -82,7 +82,10 @@ async def _receive(stream: asyncio.StreamReader, path: Path) -> Desired:
 
 
 def _unpickle(data: bytes) -> Any:
-    return pickle.loads(data)
+    try:
+        return pickle.loads(data)
+    except (AttributeError, ImportError, TypeError) as error:  # what the child sends is not as we know it
+        raise ServiceError(f"the installed kl2tp is not the running one: {error}", "restart the daemon") from None
 
 
 if __name__ == "__main__":
