@@ -45,6 +45,7 @@ async def read(path: Path) -> Desired:
     """The configuration. Raises ServiceError with every problem."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",  # nothing is imported from wherever the daemon was started
         "-m",
         "kl2tp.daemon.loader",
         str(path),
