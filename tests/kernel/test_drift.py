@@ -210,7 +210,8 @@ def test_two_hundred_random_drifts_are_repaired_at_once_and_what_is_foreign_stay
     slowest = ", ".join(f"{seconds * 1000:.0f} ms: {what}" for seconds, what in sorted(took, reverse=True)[:3])
     print(f"\n{DRIFTS} drifts in {TUNNELS} tunnels; slowest as seen from outside {slowest}; the daemon says {drift}")
     assert drift["seen"] >= DRIFTS * 0.9
-    assert not [x for x in daemon.log().splitlines() if "<3>" in x]  # no error: what goes away under our hands is looked at again at once
+    # No error: what goes away under the daemon's hands is looked at again at once.
+    assert not [line for line in daemon.log().splitlines() if "<3>" in line]
     assert max(took)[0] < DEADLINE_S
 
 

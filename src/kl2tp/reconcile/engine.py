@@ -106,7 +106,7 @@ class Engine:
             namespaces.add(spec.netns)
             namespaces.update(s.interface.netns for s in spec.sessions if s.interface.netns is not None)
             if spec.ipsec:
-                endpoint = (spec.netns, spec.remote.hex(), spec.local_port, spec.remote_port)
+                endpoint = _endpoint(spec)
                 peers[endpoint] = (*peers.get(endpoint, ()), name)
         self._peers = peers
         self.namespaces = frozenset(namespaces)
@@ -139,8 +139,9 @@ class Engine:
             yield results
 
     def owned_namespaces(self) -> set[str]:
-        """The namespaces in which something of ours may exist."""
-        return {str(key[1]) for name in self.ledger.names() for key in self.ledger.owned(name)}
+        """The namespaces in which something of ours may exist, be it an empty table that a crash left."""
+        owned = {str(key[1]) for name in self.ledger.names() for key in self.ledger.owned(name)}
+        return owned | {"", *self.ledger.namespaces()}
 
     def mend_tables(self) -> list[str]:
         """Put back damaged nftables rules; the namespaces where that was needed."""
@@ -213,11 +214,18 @@ class Engine:
     def _owned(self, name: str, unit: Unit) -> frozenset[Key]:
         """What was made for a tunnel, and what was made for another and protects this one too."""
         owned = self.ledger.owned(name)
-        for key in (o.key for o in unit.objects):
+        if not self._has_neighbours(name):
+            return owned
+        for key in unit.keys():  # noqa: SIM118 a unit is no mapping
             for other in self._sharing(name, key):
                 if key in self.ledger.owned(other):
                     owned |= {key}
         return owned
+
+    def _has_neighbours(self, name: str) -> bool:
+        """Whether other tunnels go between the same endpoints, and can share protection with this one."""
+        spec = self.specs.get(name)
+        return bool(spec and spec.ipsec and len(self._peers[_endpoint(spec)]) > 1)
 
     def _sharing(self, unit: str, key: Key) -> tuple[str, ...]:
         """The other tunnels whose protection includes a block policy or guard."""
@@ -243,8 +251,7 @@ class Engine:
         sends; after as long again the old one goes. Whoever changes both ends within the overlap loses no packet.
         """
         spec = self.specs.get(unit.name)
-        wanted = set(unit.keys())
-        retiring = [actual[key] for key in owned if key[0] == "sa" and key not in wanted and key in actual]
+        retiring = [actual[key] for key in owned.difference(unit.keys()) if key[0] == "sa" and key in actual]
         old = [sa for sa in retiring if isinstance(sa, Sa) and spec and spec.ipsec and _same_ends(sa, spec)]
         if not spec or not spec.ipsec or not old:
             if note:
@@ -326,6 +333,10 @@ def _proved(unit: Unit, owned: frozenset[Key], actual: Mapping[Key, KernelObject
         and not (key in wanted and satisfied(wanted[key], actual[key]))
     }
     return owned - foreign
+
+
+def _endpoint(spec: TunnelSpec) -> _Endpoint:
+    return (spec.netns, spec.remote.hex(), spec.local_port, spec.remote_port)
 
 
 def _shared_endpoint(key: Key) -> _Endpoint | None:

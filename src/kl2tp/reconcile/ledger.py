@@ -65,6 +65,10 @@ class Ledger:
         """Units of which something may exist, at this moment: another thread may ask."""
         return list(self._units)
 
+    def namespaces(self) -> Collection[str]:
+        """Named namespaces in which something was ever made."""
+        return self._namespaces.keys()
+
     def owned(self, unit: str) -> frozenset[Key]:
         """Keys of what was made for a unit."""
         keys = self._recent.get(unit)

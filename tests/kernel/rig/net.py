@@ -74,6 +74,11 @@ class Host:
                 Path(f"/proc/sys/net/ipv6/conf/{which}/accept_dad").write_text("0")
         self.request(rtnl.NETLINK_ROUTE, Message(rtnl.RTM_NEWLINK, 0, _IFINFO_UP + string(3, "lo")))
 
+    def create_if_missing(self) -> None:
+        """Make the namespace unless it is there."""
+        if not self._path.exists():
+            self.create()
+
     def delete(self) -> None:
         """Take the namespace away, as `ip netns del` does."""
         for sock in self._sockets.values():

@@ -1,5 +1,6 @@
 """kl2tp on a host: directly, or as a daemon."""
 
+import argparse
 import contextlib
 import fcntl
 import json
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from kernel.rig.net import Host, Late
+from kernel.rig.traffic import forked
+from kl2tp.daemon import main
 from kl2tp.daemon.direct import Direct
 from kl2tp.daemon.errors import ServiceError
 
@@ -54,9 +57,9 @@ class Unit:
         assert not answer["problems"], answer["problems"]
         return answer
 
-    def daemon(self) -> "Daemon":
-        """A daemon, when it is ready."""
-        return Daemon(self)
+    def daemon(self, *, forked: bool = False) -> "Daemon":
+        """A daemon, for a `with` block, which begins when it is ready; `forked`: without the time that exec takes."""
+        return Daemon(self, forked=forked)
 
 
 def verbs(answer: Answer) -> list[str]:
@@ -64,10 +67,55 @@ def verbs(answer: Answer) -> list[str]:
     return [f"{op['verb']} {op['kind']}" for op in answer["operations"]]
 
 
+def _exec(unit: Unit, environment: dict[str, str], output: int) -> subprocess.Popen[bytes]:
+    arguments = ["--config", str(unit.config), "--run-dir", str(unit.run_dir)]
+    command = [sys.executable, "-m", "kl2tp", "daemon", *arguments]
+    return subprocess.Popen(command, env=environment, stderr=output, stdout=output)
+
+
+class _Fork:
+    """The daemon in a copy of this process; the part of `subprocess.Popen` that is needed."""
+
+    def __init__(self, unit: Unit, environment: dict[str, str], output: int) -> None:
+        self.returncode: int | None = None
+        self.pid = forked(lambda: self._run(unit, environment, output))
+        self._fd = os.pidfd_open(self.pid)
+
+    @staticmethod
+    def _run(unit: Unit, environment: dict[str, str], output: int) -> None:
+        os.dup2(output, 2)
+        sys.stderr = sys.stdout = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+        os.environ.update(environment)
+        os._exit(main.run(argparse.Namespace(config=str(unit.config), run_dir=str(unit.run_dir), log_level=None)))
+
+    def poll(self) -> int | None:
+        if self.returncode is None and select.select([self._fd], [], [], 0)[0]:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            os.close(self._fd)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            select.select([self._fd], [], [], timeout)
+        status = self.poll()
+        assert status is not None, "still running"
+        return status
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+
 class Daemon:
     """`kl2tp daemon` in a process of its own."""
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, unit: Unit, *, forked: bool) -> None:
         self._unit = unit
         self._notify_path = unit.directory / "notify"
         self._log = b""
@@ -78,19 +126,9 @@ class Daemon:
         fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 1 << 20)
         os.set_blocking(read, False)
         self._stderr = read
-        command = [
-            sys.executable,
-            "-m",
-            "kl2tp",
-            "daemon",
-            "--config",
-            str(unit.config),
-            "--run-dir",
-            str(unit.run_dir),
-        ]
         environment = os.environ | {"PYTHONPATH": str(_SRC), "NOTIFY_SOCKET": str(self._notify_path)}
         with unit.host.entered():
-            self._process = subprocess.Popen(command, env=environment, stderr=write, stdout=write)
+            self._process = (_Fork if forked else _exec)(unit, environment, write)
         os.close(write)
 
     @property
@@ -109,10 +147,12 @@ class Daemon:
         self.kill()
         if kind:
             print(self.log())
-        self._close()
+        self.close()
 
-    def _close(self) -> None:
-        if not self._notify._closed:  # type: ignore[attr-defined]
+    def close(self) -> None:
+        """Kill it, if need be, and forget it."""
+        self.kill()
+        if self._notify.fileno() >= 0:
             self._notify.close()
             self._notify_path.unlink()
             os.close(self._stderr)

@@ -37,7 +37,7 @@ class Flow:
         return self.sent - len(self.arrived)
 
 
-def forked(child: Callable[[], None]) -> int:
+def forked(child: Callable[[], object]) -> int:
     """Run something in a process of its own; its id. The child never comes back."""
     pid = os.fork()
     if pid:
@@ -135,7 +135,7 @@ def _end(host: Host, address: str) -> socket.socket:
     with host.entered():
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.IPPROTO_IP, 15, 1)  # IP_FREEBIND: the address may come later
-    sock.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
+    sock.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
     sock.bind((address, PORT))
     return sock
 
