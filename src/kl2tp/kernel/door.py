@@ -236,7 +236,7 @@ class Door:
 
     @staticmethod
     def _element_batch(host: Host, ops: list[Operation]) -> None:
-        old: list[Guard | Clamp] = []
+        old: dict[Key, Guard | Clamp] = {}
         new: list[Guard | Clamp] = []
         for op in ops:
             target, before = op.target, op.before
@@ -245,7 +245,7 @@ class Door:
             if op.verb is Verb.CREATE:
                 new.append(target)
                 continue
-            old.append(before or target)
+            old[target.key] = before or target  # once, though tunnels to one peer share it
             if op.verb is Verb.UPDATE:
                 new.append(target)
         table = host.table
@@ -253,7 +253,7 @@ class Door:
             if new:
                 table.create(new)
             return
-        table.replace(table.get(old) if old else [], new)
+        table.replace(table.get(list(old.values())) if old else [], new)
 
     def _tunnels(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
         codec = host.l2tp

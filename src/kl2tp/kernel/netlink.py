@@ -310,7 +310,10 @@ class Netlink:
                 yield Reply(kind_, body)
 
     def transaction(self, begin: Message, requests: Iterable[Message], end: Message) -> None:
-        """An nfnetlink batch: all or nothing, each request acknowledged. Raises the first KernelError."""
+        """An nfnetlink batch: all or nothing. Raises the first KernelError."""
+        requests = list(requests)
+        if not requests:
+            return  # not every kernel acknowledges an empty batch
         first = self._sequence + 1
         out = []
         count = 0
