@@ -163,8 +163,13 @@ def error_in(flags: int, payload: bytes) -> KernelError | None:
     detail = ""
     if flags & _NLM_F_ACK_TLVS:
         start = 20 if flags & _NLM_F_CAPPED else 4 + ((HEADER.unpack_from(payload, 4)[0] + 3) & ~3)
-        detail = attributes(payload, start).get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
+        detail = _sentence(payload, start)
     return KernelError(code, detail)
+
+
+def _sentence(payload: bytes, start: int) -> str:
+    """The kernel's own words about an error, in the attributes that begin at `start`."""
+    return attributes(payload, start).get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
 
 
 def _lost(error: OSError) -> KernelError:
@@ -301,7 +306,7 @@ class Netlink:
                 interrupted |= bool(flags & _NLM_F_DUMP_INTR)
                 if kind_ == _NLMSG_DONE:
                     if len(body) >= 4 and (code := -_ERRNO.unpack_from(body)[0]):
-                        raise KernelError(code)
+                        raise KernelError(code, _sentence(body, 4))
                     if interrupted:
                         raise KernelError(errno.EAGAIN, "the table changed while it was read")
                     return
