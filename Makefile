@@ -39,6 +39,7 @@ unit: $(READY) ## tests that need neither root nor a special kernel
 	$(PY) -m pytest tests/unit
 
 lab: $(READY) ## tests of the lab itself
+	@$(LAB) build 6.12
 	$(PY) -m pytest tests/lab
 
 kernel: $(READY) packages ## tests on a real 6.12 kernel, in the lab

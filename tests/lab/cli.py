@@ -32,13 +32,14 @@ examples:
   lab run -i -- bash                                    a shell to look around
   lab run --writable build -- python -m pytest tests/kernel --junitxml=build/kernel.xml
   lab run --kernel 6.1 --mem 1G --timeout 60 -- ip l2tp show tunnel
-  lab build all                                         build (or update) both kernels now
+  lab build all                                         build both kernels now
   lab status                                            which kernels there are
 
 exit codes: the command's own, 128 + N if signal N killed it; 123 the kernel panicked, 124 out of time,
 125 the lab failed, 126 and 127 the command could not be run, was not found.
 """
 
+RUN_USAGE = "lab run [OPTION ...] -- COMMAND [ARGUMENT ...]"
 KERNEL_HELP = """\
 6.12 or 6.1: User Mode Linux, built from Debian's sources (default 6.12; no root needed once built);
 native: this machine's own kernel (root); vng: Debian's stock kernel under QEMU, slow but multiprocessor
@@ -65,10 +66,11 @@ def make_parser() -> argparse.ArgumentParser:
     texts: dict[str, Any] = {"description": OVERVIEW, "epilog": EXAMPLES, "formatter_class": raw}
     parser = argparse.ArgumentParser(prog="lab", **texts)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    add_run(commands.add_parser("run", help="run a command on a kernel", **texts))
+    add_run(commands.add_parser("run", usage=RUN_USAGE, help="run a command on a kernel", **texts))
 
-    builder = commands.add_parser("build", help="build a kernel, or update it to Debian's newest sources")
+    builder = commands.add_parser("build", help="build a kernel if it is not there yet")
     builder.add_argument("version", nargs="?", default="6.12", choices=(*build.VERSIONS, "all"))
+    builder.add_argument("--update", action="store_true", help="also if Debian has newer sources by now")
     builder.set_defaults(action=command_build)
 
     status = commands.add_parser("status", aliases=["list"], help="show the kernels in the cache")
@@ -146,8 +148,8 @@ def make_writable(path: Path) -> Path:
 def command_build(options: argparse.Namespace) -> int:
     """`lab build`"""
     for version in build.VERSIONS if options.version == "all" else (options.version,):
-        kernel = build.build(version, update=True)
-        print(f"{version}: {kernel.image}")
+        build.build(version, update=options.update)
+    build.require_init()
     return 0
 
 

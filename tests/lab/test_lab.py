@@ -36,6 +36,13 @@ json.dump({
 """
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _kernel_is_there() -> None:
+    """So that no test finds the messages of a build in its output."""
+    build.require("6.12")
+    build.require_init()
+
+
 def run(*arguments: str | Path, text: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
     """`lab run`, with some stdin."""
     command: list[str | Path] = [LAB, "run", *arguments]
