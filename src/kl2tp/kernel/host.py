@@ -111,9 +111,10 @@ class Host:
     def device_indexes(self, names: Iterable[str]) -> dict[str, int]:
         """The numbers of many devices in one go; those that are not there are left out."""
         missing = [name for name in dict.fromkeys(names) if name not in self._indexes]
-        for _, reply in zip(missing, self.route.get([rtnl.link_get(name) for name in missing]), strict=True):
+        for name, reply in zip(missing, self.route.get([rtnl.link_get(name) for name in missing]), strict=True):
             if isinstance(reply, Reply):
-                self._remember(rtnl.LinkState(reply.payload))
+                self._indexes[name] = index = rtnl.link_index(reply.payload)
+                self._names[index] = name
         return self._indexes
 
     def _remember(self, state: rtnl.LinkState) -> None:

@@ -53,6 +53,11 @@ def link_get(name: str) -> Message:
     )
 
 
+def link_index(payload: bytes) -> int:
+    """The number of a device that the kernel reports."""
+    return int(_u32.unpack_from(payload, 4)[0])
+
+
 def link_by_index(index: int) -> bytes:
     """Payload of RTM_GETLINK for a device number."""
     return _IFINFO.pack(0, 0, 0, index, 0, 0) + u32(_IFLA_EXT_MASK, _SKIP_STATS)
