@@ -181,39 +181,38 @@ class Door:
                 outcome.failed.setdefault(op.unit, (op, problem))
 
     def _policies(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
-        requests: list[Message] = []
-        positions: dict[tuple[Verb, Key], int] = {}
-        shared: list[int] = []
-        for op in ops:
+        errors: dict[int, KernelError] = {}
+        # Tunnels to one peer have block policies in common: one request, whose error is everybody's.
+        requests: dict[tuple[Verb, Key], Message] = {}
+        for index, op in enumerate(ops):
             assert isinstance(op.target, Policy)
-            # Tunnels to one peer have block policies in common: one request, whose error is everybody's.
-            position = positions.setdefault((op.verb, op.target.key), len(requests))
-            shared.append(position)
-            if position < len(requests):
+            if (op.verb, op.target.key) in requests:
                 continue
-            replace = op.verb is Verb.UPDATE
-            requests.append(
-                xfrm.policy_delete(op.target)
-                if op.verb is Verb.DELETE
-                else xfrm.policy_set(op.target, host.device_index, replace=replace)
-            )
-        failures = host.xfrm.batch(requests)
-        return _deletions_forgiven(ops, {i: failures[p] for i, p in enumerate(shared) if p in failures})
+            try:
+                requests[op.verb, op.target.key] = _policy_request(op.verb, op.target, host)
+            except KernelError as error:
+                errors[index] = error
+        refused = host.xfrm.batch(list(requests.values()))
+        failures = {place: refused[position] for position, place in enumerate(requests) if position in refused}
+        errors |= {i: failures[place] for i, op in enumerate(ops) if (place := (op.verb, op.target.key)) in failures}
+        return _deletions_forgiven(ops, errors)
 
     def _sas(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
+        errors: dict[int, KernelError] = {}
         requests: list[Message] = []
         owners: list[int] = []
         for index, op in enumerate(ops):
             target, before = op.target, op.before
             assert isinstance(target, Sa)
-            if op.verb is not Verb.CREATE:
-                assert isinstance(before, Sa | None)
-                requests.append(xfrm.sa_delete(before or target))
-                owners.append(index)
-            if op.verb is not Verb.DELETE:
-                requests.append(xfrm.sa_add(target, host.device_index))
-                owners.append(index)
-        errors: dict[int, KernelError] = {}
+            assert isinstance(before, Sa | None)
+            parts = [] if op.verb is Verb.CREATE else [xfrm.sa_delete(before or target)]
+            try:
+                parts += [] if op.verb is Verb.DELETE else [xfrm.sa_add(target, host.device_index)]
+            except KernelError as error:
+                errors[index] = error
+                continue
+            requests += parts
+            owners += [index] * len(parts)
         for position, error in host.xfrm.batch(requests).items():
             if requests[position].type == xfrm.DELSA and error.code in rtnl.GONE:
                 continue
@@ -347,6 +346,13 @@ _HANDLERS: dict[str, Callable[[Door, Host, list[Operation]], dict[int, Error] | 
     "address": Door._addresses,
     "route": Door._routes,
 }
+
+
+def _policy_request(verb: Verb, policy: Policy, host: Host) -> Message:
+    """The request of an operation. Raises KernelError ENODEV if its offload device is not there."""
+    if verb is Verb.DELETE:
+        return xfrm.policy_delete(policy)
+    return xfrm.policy_set(policy, host.device_index, replace=verb is Verb.UPDATE)
 
 
 def _deletions_forgiven(ops: Sequence[Operation], errors: dict[int, KernelError]) -> dict[int, KernelError]:
