@@ -9,7 +9,8 @@ from demo.traffic import stream
 
 _PATHS = {"no tunnel": "203.0.113.1", "L2TPv3 in clear": "10.64.3.2", "L2TPv3 in ESP": "10.64.2.2"}
 """Addresses of Lisbon, by the way to it."""
-_SECONDS = 1.0
+_ROUNDS, _SECONDS = 4, 0.25
+"""Several short rounds, taking turns, of which the best counts: others use this machine too."""
 _BAR = 60
 """Columns of the longest bar there can be."""
 
@@ -50,8 +51,9 @@ def _measure(address: str) -> Measured:
 
 def compare(paper: Paper) -> None:
     """Measure all ways to Lisbon, print the table, and where the time goes."""
-    measured = {name: _measure(address) for name, address in _PATHS.items()}
-    paper.say("One TCP stream from the hub to Lisbon over each:")
+    rounds = [{name: _measure(address) for name, address in _PATHS.items()} for _ in range(_ROUNDS)]
+    measured = {name: min((found[name] for found in rounds), key=lambda m: m.microseconds) for name in _PATHS}
+    paper.say(f"A TCP stream from the hub to Lisbon over each, the best of {_ROUNDS}:")
     head = f"  {'':16}{'payload':>14}{'on the wire':>32}{'overhead':>11}{'per packet':>13}"
     paper.lines([head, *(f"  {name:16} {found}" for name, found in measured.items())])
     _explain(paper, *(found.microseconds for found in measured.values()))
@@ -61,11 +63,12 @@ def _explain(paper: Paper, bare: float, clear: float, protected: float) -> None:
     parts = {
         "TCP/IP": bare,
         "L2TP": max(0.0, clear - bare),
-        "encryption (ESP)": max(0.0, protected - clear),
+        "encryption (ESP)": max(0.0, protected - max(clear, bare)),
     }
+    total = sum(parts.values())
     paper.say("Where the time of a packet in ESP goes, both ends together:")
     paper.lines(
-        f"  {name:16} {cost:6.1f} µs {100 * cost / protected:4.0f} %  {'█' * round(_BAR * cost / protected)}"
+        f"  {name:16} {cost:6.1f} µs {100 * cost / total:4.0f} %  {'█' * round(_BAR * cost / total)}"
         for name, cost in parts.items()
     )
     slowest = max(parts, key=lambda name: parts[name])

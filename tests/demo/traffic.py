@@ -149,10 +149,6 @@ class Streamed:
     octets: int
     seconds: float
 
-    @property
-    def bits_per_s(self) -> float:
-        return 8 * self.octets / self.seconds
-
 
 def stream(sender: str, receiver: str, address: str, seconds: float) -> Streamed:
     """Send as much as goes from one namespace to an address in another, by one TCP connection."""
@@ -170,16 +166,19 @@ def stream(sender: str, receiver: str, address: str, seconds: float) -> Streamed
 
 
 def _pump(source: socket.socket, sink: socket.socket, seconds: float) -> Streamed:
+    """Send for so long, and go on until all of it has arrived."""
     source.setblocking(False)
     sink.setblocking(False)
     block, buffer = bytes(_CHUNK), bytearray(_CHUNK)
-    octets = 0
+    sent = received = 0
     began = now = time.perf_counter()
-    while now < began + seconds:
-        readable, writable, _ = select.select([sink], [source], [], 1.0)
+    while (sending := now < began + seconds) or received < sent:
+        readable, writable, _ = select.select([sink], [source] if sending else [], [], 5.0)
+        if not readable and not writable:
+            raise TimeoutError("the stream stands still")
         if writable:
-            source.send(block)
+            sent += source.send(block)
         if readable:
-            octets += sink.recv_into(buffer)
+            received += sink.recv_into(buffer)
         now = time.perf_counter()
-    return Streamed(octets, now - began)
+    return Streamed(received, now - began)
