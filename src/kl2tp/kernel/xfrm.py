@@ -24,13 +24,17 @@ _OFFLOAD_IPV6, _OFFLOAD_INBOUND, _OFFLOAD_PACKET = 1, 2, 4
 _ALL_ALGORITHMS = 0xFFFFFFFF
 
 _PORTS = struct.Struct("!HHHH")
+_SELECTOR = struct.Struct("=16s16s8sHBBB3xiI")
+"""Short addresses are padded with zeros, as the kernel's 16-byte unions want them."""
 _SELECTOR_TAIL = struct.Struct("=HBBB3xiI")
 _POLICY_TAIL = struct.Struct("=IIBBBB4x")
 _POLICY_ID_TAIL = struct.Struct("=IB3x")
 _SPI = struct.Struct("!I")
+_SA_HEAD = struct.Struct("=56x16s4sB3x16s64s44xIIHBBB7x")
 _SA_TAIL = struct.Struct("=IIHBBB7x")
+_SA_ID = struct.Struct("=16s4sHBx")
 _MARK_VALUE = struct.Struct("=II")
-_TEMPLATE = struct.Struct("=IBBBxIII")
+_TEMPLATE = struct.Struct("=16s4sB3xH2x16sIBBBxIII")
 _ALGORITHM = struct.Struct("=64sI")
 _ALGORITHM2 = struct.Struct("=64sII")
 _ESN = struct.Struct("=6I")
@@ -46,23 +50,22 @@ The kernel tells when the limit is reached, and the SA is then made anew: number
 keys check no replay) and the IVs at a new random point.
 """
 _UNTIL_WORN = struct.pack("=8Q", _INFINITE, _INFINITE, WORN_PACKETS, _INFINITE, 0, 0, 0, 0)
-_ZERO12, _ZERO16, _ZERO32, _ZERO56 = bytes(12), bytes(16), bytes(32), bytes(56)
-
-
-def _wide(address: bytes) -> bytes:
-    """An address in the kernel's 16-byte union."""
-    return address if len(address) == 16 else address + _ZERO12 if address else _ZERO16
+_ZERO32 = bytes(32)
 
 
 def _selector(selector: Selector) -> bytes:
     sport, dport = selector.source_port, selector.destination_port
-    return (
-        _wide(selector.destination)
-        + _wide(selector.source)
-        + _PORTS.pack(dport, 0xFFFF if dport else 0, sport, 0xFFFF if sport else 0)
-        + _SELECTOR_TAIL.pack(
-            family(selector.source), selector.destination_length, selector.source_length, selector.protocol, 0, 0
-        )
+    ports = _PORTS.pack(dport, 0xFFFF if dport else 0, sport, 0xFFFF if sport else 0) if sport or dport else b""
+    return _SELECTOR.pack(
+        selector.destination,
+        selector.source,
+        ports,
+        family(selector.source),
+        selector.destination_length,
+        selector.source_length,
+        selector.protocol,
+        0,
+        0,
     )
 
 
@@ -94,13 +97,10 @@ def _decode_mark(found: dict[int, bytes]) -> tuple[int, int] | None:
 
 
 def _template(template: Template, fam: int) -> bytes:
-    return (
-        _wide(template.destination)
-        + _SPI.pack(template.spi)
-        + bytes((_ESP, 0, 0, 0))
-        + struct.pack("=H2x", fam)
-        + _wide(template.source)
-        + _TEMPLATE.pack(template.reqid, template.mode, 0, 0, *(_ALL_ALGORITHMS,) * 3)
+    spi = template.spi.to_bytes(4)
+    everything = (_ALL_ALGORITHMS,) * 3
+    return _TEMPLATE.pack(
+        template.destination, spi, _ESP, fam, template.source, template.reqid, template.mode, 0, 0, *everything
     )
 
 
@@ -208,15 +208,12 @@ def sa_add(sa: Sa, device: Callable[[str], int]) -> Message:
     """Create an SA; EEXIST if its (destination, SPI) is taken."""
     wide_window = sa.esn or sa.replay_window > 32
     body = [
-        _ZERO56,
-        _wide(sa.destination),
-        _SPI.pack(sa.spi),
-        bytes((_ESP, 0, 0, 0)),
-        _wide(sa.source),
-        _FOREVER if sa.esn else _UNTIL_WORN,
-        _ZERO32,
-        _ZERO12,
-        _SA_TAIL.pack(
+        _SA_HEAD.pack(
+            sa.destination,
+            sa.spi.to_bytes(4),
+            _ESP,
+            sa.source,
+            _FOREVER if sa.esn else _UNTIL_WORN,
             0,
             sa.reqid,
             family(sa.source),
@@ -252,9 +249,7 @@ def sa_add(sa: Sa, device: Callable[[str], int]) -> Message:
 
 
 def _sa_id(sa: Sa) -> bytes:
-    return (
-        _wide(sa.destination) + _SPI.pack(sa.spi) + struct.pack("=HBx", family(sa.destination), _ESP) + _mark(sa.mark)
-    )
+    return _SA_ID.pack(sa.destination, sa.spi.to_bytes(4), family(sa.destination), _ESP) + _mark(sa.mark)
 
 
 def sa_delete(sa: Sa) -> Message:
