@@ -213,10 +213,10 @@ class Door:
                 continue
             requests += parts
             owners += [index] * len(parts)
-        for position, error in host.xfrm.batch(requests).items():
-            if requests[position].type == xfrm.DELSA and error.code in rtnl.GONE:
+        for position, refusal in host.xfrm.batch(requests).items():
+            if requests[position].type == xfrm.DELSA and refusal.code in rtnl.GONE:
                 continue
-            errors[owners[position]] = error
+            errors[owners[position]] = refusal
         return errors
 
     def _elements(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
