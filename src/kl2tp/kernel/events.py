@@ -92,6 +92,8 @@ class Monitor:
         self.name = name
         self.identity = netns.identity(name)
         self._sockets: dict[int, EventSocket] = {}
+        self._ignored = 0
+        """How many ports the kernel drops the events of."""
         try:
             with netns.entered(name):
                 self._open(rtnl.NETLINK_ROUTE, rtnl.GROUPS)
@@ -138,26 +140,36 @@ class Monitor:
 
     def drain(self, ours: set[int], limit: int = 400) -> Iterator[Hint]:
         """Hints from what waits in the sockets, at most `limit` datagrams each. `ours`: port ids of our requests."""
+        if len(ours) != self._ignored:
+            self._ignored = len(ours)
+            for sock in self._sockets.values():
+                sock.ignore(ours)
         for protocol, sock in self._sockets.items():
-            decode = _DECODERS[protocol]
-            for _ in range(limit):
+            left = limit
+            while left > 0:
                 try:
-                    data = sock.receive()
+                    datagrams = sock.receive_many()
                 except OSError as error:
-                    if error.errno != errno.ENOBUFS:
+                    if error.errno not in (errno.ENOBUFS, errno.EMSGSIZE):
                         raise
                     yield NamespaceHint(self.name, lost=True)
+                    left -= 1
                     continue
-                if data is None:
+                if not datagrams:
                     break
-                for kind, _, _, pid, payload in messages(data):
-                    if pid and pid in ours:
-                        continue
-                    try:
-                        yield from decode(self.name, kind, payload)
-                    except (struct.error, KeyError, IndexError, ValueError):
-                        # Nonsense from the kernel, or a layout newer than this code: look at everything.
-                        yield NamespaceHint(self.name)
+                left -= len(datagrams)
+                for data in datagrams:
+                    yield from self._hints(protocol, data, ours)
+
+    def _hints(self, protocol: int, data: bytes, ours: set[int]) -> Iterator[Hint]:
+        for kind, _, _, pid, payload in messages(data):
+            if pid and pid in ours:  # from before the kernel was told to drop them
+                continue
+            try:
+                yield from _DECODERS[protocol](self.name, kind, payload)
+            except (struct.error, KeyError, IndexError, ValueError):
+                # Nonsense from the kernel, or a layout newer than this code: look at everything.
+                yield NamespaceHint(self.name)
 
 
 def _decode_l2tp(name: str, kind: int, payload: bytes) -> Iterator[Hint]:

@@ -6,6 +6,7 @@ acknowledgement: the kernel reports failures of the others anyway, each with its
 message even if one before it failed.
 """
 
+import ctypes
 import errno
 import os
 import socket
@@ -28,11 +29,15 @@ _NLM_F_ACK_TLVS = 0x200
 _NLMSG_NOOP, _NLMSG_ERROR, _NLMSG_DONE = 1, 2, 3
 _SOL_NETLINK = 270
 _ADD_MEMBERSHIP, _CAP_ACK, _EXT_ACK, _GET_STRICT_CHK = 1, 10, 11, 12
-_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE, _SO_ATTACH_FILTER = 32, 33, 26
+_BPF_LOAD_WORD, _BPF_JUMP_EQUAL, _BPF_RETURN = 0x20, 0x15, 0x06
+_FILTER_PORTS = 200
+"""A jump in a filter goes no farther than 255 instructions."""
 _NLMSGERR_ATTR_MSG = 1
 _MAX_ERRNO = 4096
 
 HEADER = struct.Struct("=IHHII")
+_BPF = struct.Struct("=HBBI")
 _ATTR = struct.Struct("=HH")
 _ERRNO = struct.Struct("=i")
 _U8 = struct.Struct("=HHBxxx")
@@ -375,6 +380,26 @@ class EventSocket:
 
     def close(self) -> None:
         self._socket.close()
+
+    def ignore(self, ports: Iterable[int]) -> None:
+        """Have the kernel drop what requests from these ports caused: as far as a filter can hold them, the latest."""
+        latest = sorted(ports)[-_FILTER_PORTS:]
+        drop = len(latest)
+        # The filter reads in network order: the port id is the fourth word of the header.
+        code = [_BPF.pack(_BPF_LOAD_WORD, 0, 0, 12)]
+        for number, port in enumerate(latest):
+            code.append(_BPF.pack(_BPF_JUMP_EQUAL, drop - number, 0, socket.htonl(port)))
+        code += [_BPF.pack(_BPF_RETURN, 0, 0, 0xFFFFFFFF), _BPF.pack(_BPF_RETURN, 0, 0, 0)]
+        program = ctypes.create_string_buffer(b"".join(code))
+        option = struct.pack("@HP", len(code), ctypes.addressof(program))
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, option)
+
+    def receive_many(self) -> list[bytes]:
+        """The next datagrams, [] if there are none. Raises OSError ENOBUFS when events were lost."""
+        try:
+            return _slots.receive(self._socket.fileno())
+        except BlockingIOError:
+            return []
 
     def receive(self) -> bytes | None:
         """The next datagram, None if there is none. Raises OSError ENOBUFS when events were lost."""
