@@ -20,6 +20,9 @@ Key: TypeAlias = tuple[str | int, ...]
 NO_MARK = (0, 0)
 
 
+NO_SUBLAYER = " l2_sublayer=none"
+
+
 class Direction(enum.IntEnum):
     """Direction of a policy, with the kernel's numbers (XFRM_POLICY_*)."""
 
@@ -124,7 +127,8 @@ class Link:
     tunnel_netns: str = ""
     """Namespace of its session, where the device is born; equal to `netns` unless it is moved."""
     alias: str = ""
-    """`kl2tp:TUNNEL/SESSION`: the mark by which a renamed device is found again."""
+    """`kl2tp:TUNNEL/SESSION`: the mark by which a renamed device is found again. With NO_SUBLAYER at its end it tells
+    what the kernel does not: that the session was made without an L2-specific sublayer."""
 
     kind: ClassVar[str] = "link"
 

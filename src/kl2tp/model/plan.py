@@ -14,7 +14,7 @@ import enum
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import field
 
-from kl2tp.model.objects import Address, KernelObject, Key, Link, Policy, Route, Sa, Session, Tunnel
+from kl2tp.model.objects import NO_SUBLAYER, Address, KernelObject, Key, Link, Policy, Route, Sa, Session, Tunnel
 from kl2tp.model.value import dataclass
 
 
@@ -369,10 +369,13 @@ class _UnitPlanner:
             self.emit(Verb.UPDATE, wanted, found, why)
 
     def needs_new_device(self, wanted: Link, found: Link, why: tuple[str, ...]) -> bool:
-        """Whether a device cannot become as desired: while it is up it keeps its link-layer address."""
+        """Whether a device cannot become as desired: another sublayer, or another MAC while it is up."""
         changed = {w.partition(":")[0] for w in why}
         if changed & {"master", "up"}:
             self.disturbed_devices.add(wanted.name)
+        if found.alias and wanted.alias.endswith(NO_SUBLAYER) != found.alias.endswith(NO_SUBLAYER):
+            self.renew_session(wanted.name, "l2_sublayer changed")
+            return True
         if "mac" not in changed or not found.up:
             return False
         self.renew_session(wanted.name, f"device {wanted.name} needs another address")

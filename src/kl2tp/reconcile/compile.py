@@ -13,6 +13,7 @@ from kl2tp.ipsec.keys import Associations, KeyRing, SaKeys, cookie, derive
 from kl2tp.model.addr import ANY4, ANY6
 from kl2tp.model.ciphers import find
 from kl2tp.model.objects import (
+    NO_SUBLAYER,
     Address,
     Clamp,
     Direction,
@@ -30,7 +31,7 @@ from kl2tp.model.objects import (
 )
 from kl2tp.model.overhead import for_session, mss4, mss6
 from kl2tp.model.plan import Unit
-from kl2tp.model.spec import Encap, IpsecSpec, Mode, RouteSpec, SessionSpec, TunnelSpec
+from kl2tp.model.spec import Encap, IpsecSpec, L2Spec, Mode, RouteSpec, SessionSpec, TunnelSpec
 
 ALIAS_PREFIX = "kl2tp:"
 PRIORITY_PROTECT = 1000
@@ -216,7 +217,7 @@ def expected_link(spec: TunnelSpec, session: SessionSpec) -> Link:
         interface.up,
         interface.mac,
         spec.netns,
-        f"{ALIAS_PREFIX}{spec.name}/{session.name}",
+        f"{ALIAS_PREFIX}{spec.name}/{session.name}{NO_SUBLAYER if session.l2spec == L2Spec.NONE else ''}",
     )
 
 

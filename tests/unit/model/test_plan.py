@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kl2tp.model.objects import (
+    NO_SUBLAYER,
     Address,
     Clamp,
     Direction,
@@ -190,6 +191,15 @@ def test_a_device_that_somebody_renamed_comes_back_with_a_new_session() -> None:
     result = one(BASE, kernel, owned)
     assert brief(result)[:2] == ["-session", "+session"]
     assert result.operations[0].differences == ("device l0 is gone",)
+
+
+def test_a_changed_sublayer_which_the_kernel_does_not_report_makes_a_new_session() -> None:
+    session = Session("", 1, 1, 2, "l0")
+    link = Link("", "l0", 1400, alias="kl2tp:t/s")
+    actual: dict[Key, KernelObject] = {session.key: session, link.key: link}
+    wanted = Unit("t", (session, replace(link, alias=f"kl2tp:t/s{NO_SUBLAYER}")))
+    result = plan([wanted], actual, {"t": actual.keys()})
+    assert brief(result) == ["-session", "+session", "+link"]
 
 
 def test_a_lost_device_and_a_changed_session_are_one_replacement() -> None:
