@@ -26,17 +26,35 @@ L2TP, ROUTE, XFRM, NFT = l2tp.NETLINK_GENERIC, rtnl.NETLINK_ROUTE, xfrm.NETLINK_
 
 
 class FakeSocket:
-    """Datagrams, and errors, in their order."""
+    """Datagrams, two at a time, and errors, in their order."""
 
     def __init__(self, waiting: Iterable[bytes | OSError]) -> None:
         self.waiting = list(waiting)
+        self.ignored: list[set[int]] = []
 
-    def receive(self) -> bytes | None:
-        if not self.waiting:
-            return None
-        if isinstance(first := self.waiting.pop(0), OSError):
-            raise first
-        return first
+    def ignore(self, ports: Iterable[int]) -> None:
+        self.ignored.append(set(ports))
+
+    def receive_many(self) -> list[bytes]:
+        taken: list[bytes] = []
+        while self.waiting and len(taken) < 2:
+            first = self.waiting[0]
+            if isinstance(first, OSError):
+                if taken:
+                    break
+                del self.waiting[0]
+                raise first
+            taken.append(first)
+            del self.waiting[0]
+        return taken
+
+
+def monitoring(protocol: int, sock: FakeSocket) -> Monitor:
+    """A monitor of namespace `n`."""
+    monitor = Monitor.__new__(Monitor)
+    monitor.name, monitor._ignored = "n", 0
+    monitor._sockets = {protocol: sock}  # type: ignore[dict-item]
+    return monitor
 
 
 def datagram(*parts: Message, pid: int = 0) -> bytes:
@@ -46,11 +64,8 @@ def datagram(*parts: Message, pid: int = 0) -> bytes:
 
 
 def drained(protocol: int, *waiting: bytes | OSError, limit: int = 400, ours: Iterable[int] = ()) -> list[Hint]:
-    """What a monitor of namespace `n` makes of this."""
-    monitor = Monitor.__new__(Monitor)
-    monitor.name = "n"
-    monitor._sockets = {protocol: FakeSocket(waiting)}  # type: ignore[dict-item]
-    return list(monitor.drain(set(ours), limit))
+    """What a monitor makes of this."""
+    return list(monitoring(protocol, FakeSocket(waiting)).drain(set(ours), limit))
 
 
 LINK = rtnl.link_set(Link("", "l0", 1400, alias="kl2tp:a/s"), 0, set_master=False)
@@ -105,9 +120,17 @@ def test_what_our_own_requests_caused_is_no_news() -> None:
     assert len(drained(L2TP, *waiting, ours=[7, 9])) == 2
 
 
-def test_lost_events_are_a_hint_about_everything_and_reading_goes_on() -> None:
-    lost = OSError(errno.ENOBUFS, "No buffer space available")
-    hints = drained(L2TP, lost, datagram(l2tp.Codec(30).tunnel_get(1)))
+def test_the_kernel_is_told_once_what_are_our_own_requests() -> None:
+    sock = FakeSocket([])
+    monitor = monitoring(L2TP, sock)
+    for ours in ({1, 2}, {1, 2}, {1, 2, 3}):
+        list(monitor.drain(ours))
+    assert sock.ignored == [{1, 2}, {1, 2, 3}]
+
+
+@pytest.mark.parametrize("number", [errno.ENOBUFS, errno.EMSGSIZE])
+def test_lost_events_are_a_hint_about_everything_and_reading_goes_on(number: int) -> None:
+    hints = drained(L2TP, OSError(number, "lost"), datagram(l2tp.Codec(30).tunnel_get(1)))
     assert hints == [NamespaceHint("n", lost=True), TunnelHint(1)]
 
 

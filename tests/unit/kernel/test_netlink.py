@@ -135,6 +135,14 @@ def test_an_event_socket_without_events_has_none() -> None:
     sock.close()
 
 
+@pytest.mark.parametrize("count", [0, 1, 200, 1000])
+def test_a_filter_takes_any_number_of_ports(count: int) -> None:
+    sock = EventSocket(rtnl.NETLINK_ROUTE)
+    sock.ignore(range(1, 1 + count))
+    assert sock.receive_many() == []
+    sock.close()
+
+
 # -- byte by byte ----------------------------------------------------------------------------------------------------
 
 
