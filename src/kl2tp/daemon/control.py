@@ -99,7 +99,9 @@ class ControlServer:
             while line := await _line(reader):
                 await self._answer(line, uid, gid, writer)
                 await writer.drain()
-        except (ConnectionError, ValueError, asyncio.IncompleteReadError) as error:
+        except ServiceError as error:
+            _send(writer, {"error": error.as_json()})
+        except (ConnectionError, asyncio.IncompleteReadError) as error:
             _log.debug("control connection ended: %s", error)
         finally:
             writer.close()
@@ -125,8 +127,11 @@ class ControlServer:
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:
-    """The next request; empty at the end. Raises ValueError if it is too long."""
-    return await reader.readline()
+    """The next request; empty at the end. Raises ServiceError if it is too long."""
+    try:
+        return await reader.readline()
+    except ValueError:
+        raise ServiceError(f"the request is longer than {_LINE_LIMIT} bytes") from None
 
 
 def _request(line: bytes) -> tuple[str, Json]:

@@ -360,8 +360,11 @@ class KeyRing:
         self._files: dict[str, tuple[_Signature, KeyFile | KeyFileError]] = {}
 
     def get(self, path: str) -> KeyFile:
-        """The parsed key file, from memory if it is there. Raises KeyFileError, the same until `refresh`."""
-        if not (entry := self._files.get(path)):
+        """The parsed key file, from memory if it is there. Raises KeyFileError, the same until the file is another."""
+        entry = self._files.get(path)
+        if entry and isinstance(entry[1], KeyFileError) and _signature(path) != entry[0]:
+            entry = None  # mended: whoever tries again finds out
+        if not entry:
             # The signature first: a file that changes in between looks changed afterwards, never unchanged.
             entry = self._files[path] = (_signature(path), _read_or_error(path))
         if isinstance(held := entry[1], KeyFileError):

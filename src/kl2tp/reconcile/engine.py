@@ -95,6 +95,8 @@ class Engine:
         self._peers: dict[_Endpoint, tuple[str, ...]] = {}
         self.deadlines: dict[str, float] = {}
         """When (by `now`) a tunnel whose key changes wants to be looked at again."""
+        self._wary: set[str] = set()
+        """Tunnels that met somebody else's object: what is there is read before they are tried again."""
         self._now = now
 
     def set_specs(self, specs: Mapping[str, TunnelSpec]) -> None:
@@ -192,7 +194,7 @@ class Engine:
                 if self.ledger.dismantling(name):
                     self.door.finish_dismantling(key for key in owned[name] if key[0] == "tunnel")
         # Of what was never begun nothing needs to be read: whatever stands in its place makes its creation fail.
-        fresh = {name for name in units if careless and not owned[name]}
+        fresh = {name for name in units if careless and not owned[name] and name not in self._wary}
         keys: set[Key] = set()
         for name, unit in units.items():
             if name not in fresh:
@@ -306,6 +308,7 @@ class Engine:
         self.ledger.record({name: wanted[name] for name in settled})
         for name in settled:
             results[name].gone = not chunk.units[name].objects
+            self._wary.discard(name)
         return list(results.values())
 
     def _undo(self, result: Result) -> None:
@@ -317,6 +320,7 @@ class Engine:
         self.ledger.record({result.name: left})
         result.done.clear()
         result.met_foreign = True
+        self._wary.add(result.name)
 
 
 def _proved(unit: Unit, owned: frozenset[Key], actual: Mapping[Key, KernelObject]) -> frozenset[Key]:

@@ -66,4 +66,4 @@ def tunnel(near: Host, far: Host, number: int, *, v6: bool = False, session: Tre
     interface |= wish.pop("interface", {})
     if "addresses" in interface:
         del interface["address"]
-    return found | more | {"sessions": {"lan": {**wish, "interface": interface}}}
+    return found | copy.deepcopy(more) | {"sessions": {"lan": {**wish, "interface": interface}}}

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import select
@@ -24,6 +25,7 @@ from kl2tp.daemon.errors import ServiceError
 _SRC = Path(__file__).parents[3] / "src"
 Answer = dict[str, Any]
 START_S = 30.0
+_NUMBERS = itertools.count()
 
 
 class Unit:
@@ -117,7 +119,7 @@ class Daemon:
 
     def __init__(self, unit: Unit, *, forked: bool) -> None:
         self._unit = unit
-        self._notify_path = unit.directory / "notify"
+        self._notify_path = unit.directory / f"notify{next(_NUMBERS)}"
         self._log = b""
         self._seen = 0
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
