@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kl2tp.model.objects import (
@@ -459,14 +459,12 @@ def test_one_pass_converges_and_the_second_does_nothing(case: tuple[World, dict[
     assert again.operations == []
 
 
-@settings(max_examples=40)
 @given(changes())
 def test_nothing_foreign_is_in_any_operation(case: tuple[World, dict[str, Wish], dict[str, Wish]]) -> None:
     world, _, wishes = case
     assert not FOREIGN_BY_KEY.keys() & {op.target.key for op in world.plan(wishes)[0].operations}
 
 
-@settings(max_examples=40)
 @given(changes())
 def test_operations_stand_in_the_order_of_their_stages(case: tuple[World, dict[str, Wish], dict[str, Wish]]) -> None:
     world, _, wishes = case
