@@ -94,6 +94,8 @@ class Monitor:
         self._sockets: dict[int, EventSocket] = {}
         self._ignored = 0
         """How many ports the kernel drops the events of."""
+        self.more = False
+        """Whether the last `drain` may have left something."""
         try:
             with netns.entered(name):
                 self._open(rtnl.NETLINK_ROUTE, rtnl.GROUPS)
@@ -138,14 +140,14 @@ class Monitor:
             sock.close()
         self._sockets.clear()
 
-    def drain(self, ours: set[int], limit: int = 400) -> Iterator[Hint]:
-        """Hints from what waits in the sockets, at most `limit` datagrams each. `ours`: port ids of our requests."""
+    def drain(self, ours: set[int], limit: int = 64) -> Iterator[Hint]:
+        """Hints from what waits in the sockets, some `limit` datagrams. `ours`: port ids of our requests."""
         if len(ours) != self._ignored:
             self._ignored = len(ours)
-            for sock in self._sockets.values():
-                sock.ignore(ours)
+            for protocol, sock in self._sockets.items():
+                sock.ignore(ours, *_NOT_OURS.get(protocol, ()))
+        left = limit
         for protocol, sock in self._sockets.items():
-            left = limit
             while left > 0:
                 try:
                     datagrams = sock.receive_many()
@@ -160,6 +162,7 @@ class Monitor:
                 left -= len(datagrams)
                 for data in datagrams:
                     yield from self._hints(protocol, data, ours)
+        self.more = left <= 0
 
     def _hints(self, protocol: int, data: bytes, ours: set[int]) -> Iterator[Hint]:
         for kind, _, _, pid, payload in messages(data):
@@ -211,6 +214,8 @@ def _decode_nft(name: str, kind: int, payload: bytes) -> Iterator[Hint]:
             yield DeviceHint(name, element.ifname, "", None)
 
 
+_NOT_OURS = {rtnl.NETLINK_ROUTE: rtnl.KERNEL_ROUTES}
+"""What the kernel need not tell: each address brings a handful of routes with it."""
 _DECODERS = {
     l2tp.NETLINK_GENERIC: _decode_l2tp,
     rtnl.NETLINK_ROUTE: _decode_route,

@@ -30,7 +30,8 @@ _NLMSG_NOOP, _NLMSG_ERROR, _NLMSG_DONE = 1, 2, 3
 _SOL_NETLINK = 270
 _ADD_MEMBERSHIP, _CAP_ACK, _EXT_ACK, _GET_STRICT_CHK = 1, 10, 11, 12
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE, _SO_ATTACH_FILTER = 32, 33, 26
-_BPF_LOAD_WORD, _BPF_JUMP_EQUAL, _BPF_RETURN = 0x20, 0x15, 0x06
+_BPF_LOAD_WORD, _BPF_LOAD_HALF, _BPF_LOAD_BYTE, _BPF_JUMP_EQUAL, _BPF_RETURN = 0x20, 0x28, 0x30, 0x15, 0x06
+_DROP = -1
 _FILTER_PORTS = 200
 """A jump in a filter goes no farther than 255 instructions."""
 _NLMSGERR_ATTR_MSG = 1
@@ -242,12 +243,12 @@ class Netlink:
     def _batch(self, requests: Sequence[Message], base: int, failures: dict[int, KernelError]) -> None:
         first = self._sequence + 1
         last = self._sequence = self._sequence + len(requests)
-        pack = HEADER.pack
+        pack, port = HEADER.pack, self.port_id  # the kernel needs no port id, but puts it into events of XFRM
         out = []
         seq = first
         for kind, flags, payload in requests:
             flags |= NLM_F_REQUEST if seq != last else NLM_F_REQUEST | NLM_F_ACK
-            out.append(pack(16 + len(payload), kind, flags, seq, 0))
+            out.append(pack(16 + len(payload), kind, flags, seq, port))
             out.append(payload)
             if pad := -len(payload) & 3:
                 out.append(bytes(pad))
@@ -381,14 +382,24 @@ class EventSocket:
     def close(self) -> None:
         self._socket.close()
 
-    def ignore(self, ports: Iterable[int]) -> None:
-        """Have the kernel drop what requests from these ports caused: as far as a filter can hold them, the latest."""
-        latest = sorted(ports)[-_FILTER_PORTS:]
-        drop = len(latest)
-        # The filter reads in network order: the port id is the fourth word of the header.
-        code = [_BPF.pack(_BPF_LOAD_WORD, 0, 0, 12)]
-        for number, port in enumerate(latest):
-            code.append(_BPF.pack(_BPF_JUMP_EQUAL, drop - number, 0, socket.htonl(port)))
+    def ignore(self, ports: Iterable[int], *tests: tuple[int, int, int]) -> None:
+        """Have the kernel drop what requests from these ports caused: of some two hundred, if they are more.
+
+        A test (type, offset, value) drops messages of a type that have this byte at this offset of their payload.
+        """
+        # Every jump that finds something goes to the last instruction. The filter reads in network order.
+        checks: list[tuple[int, int, int, int]] = []
+        for kind, offset, value in tests:
+            checks.append((_BPF_LOAD_HALF, 0, 0, 4))
+            checks.append((_BPF_JUMP_EQUAL, 0, 2, socket.htons(kind)))
+            checks.append((_BPF_LOAD_BYTE, 0, 0, HEADER.size + offset))
+            checks.append((_BPF_JUMP_EQUAL, _DROP, 0, value))
+        checks.append((_BPF_LOAD_WORD, 0, 0, 12))
+        checks += [(_BPF_JUMP_EQUAL, _DROP, 0, socket.htonl(port)) for port in sorted(ports)[-_FILTER_PORTS:]]
+        code = [
+            _BPF.pack(operation, len(checks) - number if then == _DROP else then, otherwise, operand)
+            for number, (operation, then, otherwise, operand) in enumerate(checks)
+        ]
         code += [_BPF.pack(_BPF_RETURN, 0, 0, 0xFFFFFFFF), _BPF.pack(_BPF_RETURN, 0, 0, 0)]
         program = ctypes.create_string_buffer(b"".join(code))
         option = struct.pack("@HP", len(code), ctypes.addressof(program))

@@ -47,6 +47,11 @@ _RTMSG = struct.Struct("=BBBBBBBBI")
 _u32 = struct.Struct("=I")
 
 
+_RTPROT_KERNEL = 2
+KERNEL_ROUTES = ((RTM_NEWROUTE, 5, _RTPROT_KERNEL), (RTM_DELROUTE, 5, _RTPROT_KERNEL))
+"""Events of routes that the kernel itself made, as tests for `EventSocket.ignore`."""
+
+
 def link_get(name: str) -> Message:
     return Message(
         RTM_GETLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0, 0) + u32(_IFLA_EXT_MASK, _SKIP_STATS) + string(_IFLA_IFNAME, name)

@@ -30,6 +30,8 @@ _FIRST_RETRY_S, _LAST_RETRY_S = 1.0, 60.0
 _HOUSEKEEPING_S = 1.0
 _MANY = 20
 """Tunnels that come up together and are logged one by one."""
+_MOST_DRAINS = 1000
+"""Looks at what waits after a pass: events that never end must not stop the loop."""
 _KICK_S = 1.0
 """Failed tunnels are tried again at once when an address or device appears, but not more often than this."""
 
@@ -120,9 +122,14 @@ class Loop:
             self._index.change(specs, names[start : start + CHUNK])
             await asyncio.sleep(0)
         self._index.change(specs, ())
-        for name in names:
+        now = time.time()
+        for number, name in enumerate(names, 1):
             self._settling.add(name)
-            self.states.setdefault(name, State()).enter("pending" if name in specs else "removing")
+            state = self.states.get(name) or State(since=now)
+            self.states[name] = state
+            state.enter("pending" if name in specs else "removing")
+            if number % CHUNK == 0:
+                await asyncio.sleep(0)
         self._watch_namespaces()
 
     def look_at(self, names: Iterable[str]) -> None:
@@ -218,7 +225,7 @@ class Loop:
             # The engine answers for single objects; what arrives here concerns it as a whole (the ledger, say).
             _log.exception("a pass over %d tunnels failed", len(names))
             results = [Result(name, problem=str(error) or type(error).__name__) for name in names]
-        self._drain_all()
+        await self._drain_all()
         self._flying = frozenset()
         self._land()
         risen = [r.name for r in results if self._absorb(r, began.get(r.name))]
@@ -253,8 +260,8 @@ class Loop:
             self.drift.repaired += not result.problem
             if began is not None:
                 self.drift.slowest_s = max(self.drift.slowest_s, self._loop.time() - began)
-        for op in result.done:
-            level = logging.DEBUG if fresh else logging.WARNING
+        level = logging.DEBUG if fresh else logging.WARNING
+        for op in result.done if _log.isEnabledFor(level) else ():
             _log.log(level, "%s: %s%s", name, "" if fresh else "repaired: ", op, extra={"tunnel": name})
         if result.problem:
             self._retry(name, state, result.problem)
@@ -349,21 +356,27 @@ class Loop:
         for name in list(self._monitors):
             self._stop_watching(name)
 
-    def _drain_all(self) -> None:
+    async def _drain_all(self) -> None:
+        """Take in what has happened so far, a little at a time."""
         for monitor in list(self._monitors.values()):
-            self._drain(monitor)
+            for _ in range(_MOST_DRAINS):
+                self._drain(monitor)
+                if not monitor.more:
+                    break
+                await asyncio.sleep(0)
 
     def _drain(self, monitor: Monitor) -> None:
+        now = self._loop.time()
         for hint in monitor.drain(self.engine.door.ports):
-            self._notice(hint)
+            self._notice(hint, now)
 
-    def _notice(self, hint: Hint) -> None:
+    def _notice(self, hint: Hint, now: float) -> None:
         names = self._index.find(hint)
         if isinstance(hint, AddressHint) and hint.added:
             names = ()  # our own coming back, or nobody's business
         if not names:
             if isinstance(hint, AddressHint | DeviceHint):
-                self._kick()
+                self._kick(now)
             if not isinstance(hint, NamespaceHint):
                 return
         if isinstance(hint, NamespaceHint):
@@ -371,7 +384,6 @@ class Loop:
             if hint.lost:
                 self.sweep()
                 _log.warning("kernel events were lost in namespace %r: looking at everything", hint.netns)
-        now = self._loop.time()
         for name in names:
             if isinstance(hint, DeviceHint) and hint.state:
                 if name in self._flying:
@@ -403,9 +415,8 @@ class Loop:
                 )
         return False
 
-    def _kick(self) -> None:
+    def _kick(self, now: float) -> None:
         """Something appeared that failed tunnels may be waiting for."""
-        now = self._loop.time()
         if self._failed and now >= self._kicked_at + _KICK_S:
             self._kicked_at = now
             self.look_at(self._failed)

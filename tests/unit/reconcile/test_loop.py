@@ -80,6 +80,7 @@ class FakeMonitor:
         self.identity = netns.identity(name)
         self.hears_l2tp = with_l2tp
         self.waiting: list[Hint] = []
+        self.more = False
         self._reader, self._writer = socket.socketpair()
         MONITORS[name] = self
 
