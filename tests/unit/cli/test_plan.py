@@ -129,7 +129,7 @@ def test_apply_prints_what_was_done(daemon: FakeDaemon, shell: Shell) -> None:
     done = "Done: 2 created, 1 changed, 1 removed in 2 tunnels (in 0.2s, 38 messages to the kernel).\n"
     assert outcome.out == FULL + "\n" + done
     assert (outcome.status, outcome.err) == (0, "")
-    assert daemon.requests == [{"method": "apply", "params": {"adopt": True, "wait": True}}]
+    assert daemon.requests == [{"method": "apply", "params": {"adopt": True, "wait": True, "detail": False}}]
 
 
 def test_a_second_apply_says_that_all_is_as_declared(daemon: FakeDaemon, shell: Shell) -> None:
