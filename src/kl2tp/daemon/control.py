@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from kl2tp.daemon.service import METHODS, Service
 _log = logging.getLogger("kl2tp.control")
 _LINE_LIMIT = 64 << 10
 _MOST_CONNECTIONS = 64
+_PIECE = 200
+"""Entries of a list that are encoded at once: a millisecond or two."""
 _TYPES = {bool: "boolean", str: "string"}
 _READ_ONLY = ("plan", "status", "show")
 
@@ -112,7 +115,10 @@ class ControlServer:
             self._authorise(method, uid, gid)
             call = getattr(self._service, method)
             _check(call, method, params)
-            _send(writer, {"result": await call(lambda event: _send(writer, {"progress": event}), **params)})
+            result = await call(lambda event: _send(writer, {"progress": event}), **params)
+            for piece in _encoded(result):
+                writer.write(piece)
+                await asyncio.sleep(0)
         except ServiceError as error:
             _send(writer, {"error": error.as_json()})
         except Exception as error:
@@ -158,5 +164,24 @@ def _check(call: Any, method: str, params: Json) -> None:
             raise ServiceError(f"{method}: {name} is {json.dumps(value)}, which is no {_TYPES[wanted]}")
 
 
+def _encoded(result: Json) -> Iterator[bytes]:
+    """The line with a result, in pieces: to encode thousands of tunnels at once would hold the event loop."""
+    yield b'{"result":{'
+    for number, (name, value) in enumerate(result.items()):
+        yield f"{',' if number else ''}{json.dumps(name)}:".encode()
+        if isinstance(value, list) and len(value) > _PIECE:
+            yield b"["
+            for start in range(0, len(value), _PIECE):
+                yield (b"," if start else b"") + _json(value[start : start + _PIECE])[1:-1]
+            yield b"]"
+        else:
+            yield _json(value)
+    yield b"}}\n"
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
 def _send(writer: asyncio.StreamWriter, message: Json) -> None:
-    writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+    writer.write(_json(message) + b"\n")

@@ -25,11 +25,14 @@ from kl2tp.reconcile.ledger import Ledger, LedgerError
 
 _log = logging.getLogger("kl2tp")
 SOCKET = "control"
+_SWITCH_S = 0.001
+"""How long the kernel's thread may keep the event loop waiting, each time that comes back from a system call."""
 
 
 def run(args: argparse.Namespace) -> int:
     """`kl2tp daemon`. Returns the exit status."""
     log_level = getattr(args, "log_level", None) or ""
+    sys.setswitchinterval(_SWITCH_S)
     journal.configure(log_level or "info")
     _raise_fd_limit()
     stalls = StallMeter()
