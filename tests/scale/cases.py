@@ -28,7 +28,8 @@ def _costs(**costs: Cost) -> Values:
     return result
 
 
-def _direct(fleet: Fleet) -> Direct:
+def direct_service(fleet: Fleet) -> Direct:
+    """The service without a daemon."""
     return Direct(fleet.config, fleet.directory / "run")
 
 
@@ -54,7 +55,7 @@ def reading(fleet: Fleet) -> Values:
 
 def direct(fleet: Fleet) -> Values:
     """Apply, apply again and take down, without a daemon."""
-    service = _direct(fleet)
+    service = direct_service(fleet)
     with stopwatch() as apply:
         sent = _checked(service.apply(detail=False), fleet)["sent"]
     with stopwatch() as again:
@@ -88,7 +89,7 @@ class Floor:
 
 
 def _record(fleet: Fleet) -> tuple[list[floor.Packed], list[floor.Packed], Values]:
-    service = _direct(fleet)
+    service = direct_service(fleet)
     with floor.Recording() as up:
         _checked(service.apply(detail=False), fleet)
     with floor.Recording() as down:

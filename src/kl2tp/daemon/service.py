@@ -24,6 +24,8 @@ from kl2tp.reconcile.loop import Loop
 
 _T = TypeVar("_T")
 _log = logging.getLogger("kl2tp")
+_SLICE = 100
+"""Tunnels looked at before the event loop gets its turn: a millisecond."""
 
 
 class Service:
@@ -118,7 +120,7 @@ class Service:
             counts[entry["state"]] = counts.get(entry["state"], 0) + 1
             counts["rekeying"] += name in self._engine.deadlines
             tunnels.append(entry)
-            if number % 500 == 0:
+            if number % _SLICE == 0:
                 await asyncio.sleep(0)
         drift = self.loop.drift
         return {
@@ -185,7 +187,7 @@ class Service:
         for number, (name, spec) in enumerate(specs.items(), 1):
             if name in old and (spec != old[name] or _key_files(spec) & changed_files):
                 changed.append(name)
-            if number % 500 == 0:
+            if number % _SLICE == 0:
                 await asyncio.sleep(0)
         self._specs = specs
         self._listen_for_esp(specs)
