@@ -126,5 +126,7 @@ async def _reload(service: Service) -> None:
         for problem in error.problems:
             _log.error("%s: %s", problem["where"], problem["message"])
         _log.error("%s: nothing changed", error.message)
+    except Exception:
+        _log.exception("the reload failed")
     finally:
         notify.ready()
