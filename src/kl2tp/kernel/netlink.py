@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
@@ -49,6 +50,9 @@ _PAD = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 BATCH = 64
 """Messages in one `send()`: enough to hide the system call, few enough not to hold the kernel's locks for long."""
+_LEAST_BATCH = 4
+_BATCH_S = 0.01
+"""How long a batch of changes should take at most."""
 _BUFFER = 1 << 17
 _REPLY_TIMEOUT_S = 20
 """The kernel answers inside `send()`; waiting at all means that a reply was lost."""
@@ -206,6 +210,7 @@ class Netlink:
             raise
         self.port_id: int = self._socket.getsockname()[0]
         self._sequence = 0
+        self._batch_size = BATCH
         self.sent = 0
         """Requests that change something, sent so far."""
 
@@ -236,9 +241,20 @@ class Netlink:
     def batch(self, requests: Sequence[Message]) -> dict[int, KernelError]:
         """Send changes; returns the failures by index. A failed request does not stop those after it."""
         failures: dict[int, KernelError] = {}
-        for start in range(0, len(requests), BATCH):
-            self._batch(requests[start : start + BATCH], start, failures)
+        start = 0
+        while start < len(requests):
+            size, began = self._batch_size, time.monotonic()
+            self._batch(requests[start : start + size], start, failures)
+            self._adapt(time.monotonic() - began)
+            start += size
         return failures
+
+    def _adapt(self, took: float) -> None:
+        """Shorter batches where requests are slow: a uniprocessor kernel does nothing else during one."""
+        if took > _BATCH_S:
+            self._batch_size = max(_LEAST_BATCH, self._batch_size // 2)
+        elif took < _BATCH_S / 3:
+            self._batch_size = min(BATCH, self._batch_size * 2)
 
     def _batch(self, requests: Sequence[Message], base: int, failures: dict[int, KernelError]) -> None:
         first = self._sequence + 1
