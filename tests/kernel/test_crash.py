@@ -171,7 +171,7 @@ def _killed_at(unit: Unit, step: int) -> bool:
     return code != 0
 
 
-@pytest.mark.parametrize(("start", "goal"), [("nothing", "one"), ("one", "other"), ("one", "nothing")])
+@pytest.mark.parametrize(("start", "goal"), [("nothing", "one"), ("one", "nothing")])
 def test_killed_at_any_step_the_next_apply_ends_the_same_and_nothing_was_in_clear(
     bench: Bench, start: str, goal: str
 ) -> None:
@@ -179,8 +179,7 @@ def test_killed_at_any_step_the_next_apply_ends_the_same_and_nothing_was_in_clea
     more: dict[str, Any] = {"encapsulation": "udp", "ipsec": {"key_file": key, "overlap": 0}}
     near, far = bench.near.host, bench.far.host
     one = conf.tunnel(near, far, 1, **more)
-    other = one | {"ids": "1001/2009"}
-    trees: dict[str, dict[str, conf.Tree]] = {"nothing": {}, "one": {"peer": one}, "other": {"peer": other}}
+    trees: dict[str, dict[str, conf.Tree]] = {"nothing": {}, "one": {"peer": one}}
     conf.write(bench.far.config, {"peer": conf.tunnel(far, near, 1, **more)})
     bench.far.apply()
 

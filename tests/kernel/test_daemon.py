@@ -34,7 +34,7 @@ def daemon(bench: Bench) -> Iterator[Daemon]:
     """A daemon with its tunnels up."""
     conf.write(bench.near.config, trees(bench))
     with bench.near.daemon(forked=True) as running:
-        running.settled()
+        running.wait_up()
         yield running
 
 
@@ -250,7 +250,7 @@ def test_down_takes_all_away_until_the_next_apply(bench: Bench) -> None:
     nothing = state(host)
     conf.write(bench.near.config, trees(bench))
     with bench.near.daemon(forked=True) as daemon:
-        daemon.settled()
+        daemon.wait_up()
         names = state(host).keys()
         assert daemon.call("down")["removed"] == len(TUNNELS)
         assert_same(state(host), nothing)

@@ -41,11 +41,13 @@ def _xfrm(*requests: Callable[[Any], Message]) -> Act:
     return lambda host, thing: host.request(xfrm.NETLINK_XFRM, *(request(thing) for request in requests))
 
 
+def _set(host: Host, link: Link, flags: int, *attributes: bytes) -> Message:
+    body = rtnl._IFINFO.pack(0, 0, 0, host.index(link.name), flags, 1 if flags < _UNCHANGED else 0)
+    return Message(rtnl.RTM_NEWLINK, 0, body + b"".join(attributes))
+
+
 def _link(host: Host, link: Link, flags: int, *attributes: bytes) -> None:
-    state = host.device(link.name)
-    assert state
-    body = rtnl._IFINFO.pack(0, 0, 0, state.index, flags, 1 if flags < 2 else 0)
-    host.request(rtnl.NETLINK_ROUTE, Message(rtnl.RTM_NEWLINK, 0, body + b"".join(attributes)))
+    host.request(rtnl.NETLINK_ROUTE, _set(host, link, flags, *attributes))
 
 
 _UNCHANGED = 2
@@ -64,8 +66,9 @@ def _forget_alias(host: Host, link: Link) -> None:
 
 
 def _rename(host: Host, link: Link) -> None:
-    _link(host, link, 0)
-    _link(host, link, _UNCHANGED, string(3, f"x{link.name}"))
+    # Before 6.2 a device must be down for it: in one go, or the daemon switches it on again in between.
+    down, renamed = _set(host, link, 0), _set(host, link, _UNCHANGED, string(3, f"x{link.name}"))
+    host.request(rtnl.NETLINK_ROUTE, down, renamed)
 
 
 def _change_master(host: Host, link: Link) -> None:
@@ -181,7 +184,7 @@ def scene(bench: Bench) -> Iterator[Scene]:
 @pytest.fixture
 def daemon(bench: Bench, scene: Scene) -> Iterator[Daemon]:
     with bench.near.daemon() as running:
-        running.settled()
+        running.wait_up()
         assert scene.wrong() == []
         yield running
 

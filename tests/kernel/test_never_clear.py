@@ -89,7 +89,7 @@ def test_while_the_daemon_is_killed_started_again_reloaded_and_stopped(bench: Be
     with watched(bench) as stream:
         bench.far.apply()
         with bench.near.daemon() as daemon:
-            daemon.settled()
+            daemon.wait_up()
             stream.wait_for(5)
             daemon.kill()
             stream.wait_for(5)
@@ -194,7 +194,7 @@ def test_when_one_kind_after_the_other_is_flushed_under_the_eyes_of_the_daemon(
     configure(bench, stack)
     with watched(bench) as stream, bench.near.daemon() as daemon:
         bench.far.apply()
-        daemon.settled()
+        daemon.wait_up()
         stream.wait_for(2)
         whole = state(bench.near.host).keys()
         for flush in FLUSHES.values():

@@ -45,8 +45,8 @@ def test_what_others_made_stays_through_apply_reload_and_down(bench: Bench) -> N
     tree = configure(bench)
     unit.apply()
     foreign.assert_untouched(host, lines)
-    with unit.daemon() as daemon:
-        daemon.settled()
+    with unit.daemon(forked=True) as daemon:
+        daemon.wait_up()
         conf.write(unit.config, {"peer": tree | {"ids": "1001/2009"}, "more": conf.tunnel(host, bench.far.host, 2)})
         daemon.call("reload")
         daemon.settled()
@@ -199,7 +199,7 @@ def test_the_daemon_knows_its_own_after_a_restart_and_after_a_direct_apply(bench
     host, unit = bench.near.host, bench.near
     configure(bench)
     with unit.daemon(forked=True) as daemon:
-        daemon.settled()
+        daemon.wait_up()
         there = state(host)
         daemon.terminate()
     assert_same(state(host), there)
@@ -241,10 +241,10 @@ def test_the_daemon_notices_a_namespace_made_anew(bench: Bench, customer: Host) 
     tree = conf.tunnel(unit.host, bench.far.host, 1, session={"interface": {"netns": "customer"}})
     conf.write(unit.config, {"peer": tree})
     with unit.daemon(forked=True) as daemon:
-        daemon.settled()
+        daemon.wait_up()
         customer.delete()
         customer.create()
         customer.until(lambda: customer.device(conf.device(1)), 10.0)
-        daemon.settled()
+        daemon.wait_up()
     unit.down()
     customer.delete()

@@ -143,16 +143,17 @@ def _no_change_under_way(*daemons: Daemon) -> bool:
 
 
 def test_daemons_change_keys_on_reload_and_finish_by_themselves(bench: Bench, ends: Ends) -> None:
-    ends.configure(OVERLAP_S)
+    ends.configure(OVERLAP_S + 1)
     with ends.near.daemon(forked=True) as near, ends.far.daemon(forked=True) as far:
         for daemon in (near, far):
-            daemon.settled()
+            daemon.wait_up()
         old = ends.spis()
         with lossless(bench):
             ends.keys = [generate()]
-            for unit, daemon in zip(ends.units, (near, far), strict=True):
+            for unit in ends.units:
                 ends.hand_out(unit)
-                daemon.call("reload")
+            for daemon in (near, far):
+                daemon.hang_up()
             until(lambda: all(len(spis) == 4 for spis in ends.spis()), near)
             until(lambda: all(len(spis) == 2 for spis in ends.spis()), near, 6 * OVERLAP_S)
         assert not ends.spis()[0] & old[0]
@@ -168,7 +169,7 @@ def test_a_daemon_killed_in_the_midst_of_a_key_change_finishes_it_when_it_starts
     ends.far.apply()
     with contextlib.ExitStack() as stack:
         near = stack.enter_context(ends.near.daemon(forked=True))
-        near.settled()
+        near.wait_up()
         old = ends.spis()[0]
         with lossless(bench):
             ends.keys = [generate()]
@@ -179,7 +180,7 @@ def test_a_daemon_killed_in_the_midst_of_a_key_change_finishes_it_when_it_starts
             until(lambda: len(ends.spis()[0]) == 4, near)
             near.close()
             near = stack.enter_context(ends.near.daemon(forked=True))
-            near.settled()
+            near.wait_up()
             assert len(ends.spis()[0]) == 4
             _see_through(ends.far)
             until(lambda: len(ends.spis()[0]) == 2, near, 12)

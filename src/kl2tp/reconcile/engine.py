@@ -23,7 +23,7 @@ from kl2tp.reconcile.ledger import Ledger
 _Endpoint: TypeAlias = tuple[str | int, ...]
 """Namespace, remote address in hex, local and remote UDP port."""
 
-_WENT_AWAY = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH})
+_WENT_AWAY = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.ENETDOWN})
 
 CHUNK = 250
 """Tunnels handled together: long enough for full batches, short enough for small memory and quick answers."""

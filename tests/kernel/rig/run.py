@@ -242,8 +242,17 @@ class Daemon:
         """One tunnel's line of the status."""
         return next(line for line in self.call("status")["tunnels"] if line["name"] == name)
 
-    def settled(self, *names: str) -> Answer:
-        """Have everything looked at, and see that all is well."""
+    def wait_up(self, within: float = START_S) -> None:
+        """Until every tunnel is up."""
+
+        def all_up() -> bool:
+            counts = self.call("status")["counts"]
+            return bool(counts["up"] == counts["tunnels"])
+
+        until(all_up, self, within)
+
+    def settled(self) -> Answer:
+        """Have the configuration read again and everything looked at, and see that all is well."""
         answer = self.call("apply")
         assert not answer["problems"], answer["problems"]
         return answer
