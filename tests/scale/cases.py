@@ -8,7 +8,6 @@ from kl2tp.config import load
 from kl2tp.daemon.direct import Direct
 from kl2tp.kernel.door import Door
 from kl2tp.kernel.netlink import Reply
-from kl2tp.model.objects import Tunnel
 from scale import drift, floor, iproute
 from scale.fleet import Fleet
 from scale.isolated import Cost, isolated, stopwatch
@@ -79,12 +78,12 @@ class Floor:
     def run(self) -> Values:
         """Send everything up, and down again."""
         up, down = self._up, self._down
-        sockets = floor.sockets(up)
+        sockets, ids = floor.sockets(up), tunnel_ids(self._fleet)
         with stopwatch() as apply:
             floor.send(up, sockets)
         with stopwatch() as teardown:
             floor.send(down, sockets)
-            wait_gone(self._fleet)
+            wait_gone(ids)
         return _costs(floor_apply=apply, floor_down=teardown)
 
 
@@ -99,20 +98,25 @@ def _record(fleet: Fleet) -> tuple[list[floor.Packed], list[floor.Packed], Value
 
 def by_ip(fleet: Fleet) -> Values:
     """`ip -batch` and `nft -f`."""
+    ids = tunnel_ids(fleet)
     with stopwatch() as apply:
         iproute.run(fleet.directory, "up")
     with stopwatch() as down:
         iproute.run(fleet.directory, "down")
-        wait_gone(fleet)
+        wait_gone(ids)
     return _costs(ip_apply=apply, ip_down=down)
 
 
-def wait_gone(fleet: Fleet) -> None:
+def tunnel_ids(fleet: Fleet) -> list[int]:
+    """The ids of all tunnels."""
+    return [spec.id for spec in fleet.specs()]
+
+
+def wait_gone(ids: list[int]) -> None:
     """Until the kernel has taken the last tunnel away, which it does in the background."""
     door = Door()
     host = door.host("")
-    tunnels = [o for unit in fleet.units().values() for o in unit.objects if isinstance(o, Tunnel)]
-    while any(isinstance(r, Reply) for r in host.genl.get([host.l2tp.tunnel_get(t.id) for t in tunnels])):
+    while any(isinstance(r, Reply) for r in host.genl.get([host.l2tp.tunnel_get(number) for number in ids])):
         time.sleep(_POLL_S)
     door.close()
 

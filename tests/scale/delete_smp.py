@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
 
 from kl2tp.kernel.door import Door  # noqa: E402
-from kl2tp.model.objects import Session, Tunnel  # noqa: E402
+from kl2tp.model.objects import Session  # noqa: E402
 from scale import cases  # noqa: E402
 from scale.fleet import Fleet  # noqa: E402
 from scale.isolated import isolated  # noqa: E402
@@ -55,10 +55,10 @@ def _by_kl2tp(fleet: Fleet) -> float:
 def _tunnels(fleet: Fleet) -> float:
     cases.direct_service(fleet).apply(detail=False)
     host = Door().host("")
-    tunnels = [o for unit in fleet.units().values() for o in unit.objects if isinstance(o, Tunnel)]
+    ids = cases.tunnel_ids(fleet)
     began = time.monotonic()
-    host.genl.batch([host.l2tp.tunnel_delete(tunnel.id) for tunnel in tunnels])
-    cases.wait_gone(fleet)
+    host.genl.batch([host.l2tp.tunnel_delete(number) for number in ids])
+    cases.wait_gone(ids)
     return time.monotonic() - began
 
 
@@ -66,14 +66,14 @@ def _one_by_one(fleet: Fleet) -> float:
     cases.direct_service(fleet).apply(detail=False)
     host = Door().host("")
     objects = [o for unit in fleet.units().values() for o in unit.objects]
+    ids = cases.tunnel_ids(fleet)
     began = time.monotonic()
     for thing in objects:
         if isinstance(thing, Session):
             host.genl.request(host.l2tp.session_delete(thing))
-    for thing in objects:
-        if isinstance(thing, Tunnel):
-            host.genl.request(host.l2tp.tunnel_delete(thing.id))
-    cases.wait_gone(fleet)
+    for number in ids:
+        host.genl.request(host.l2tp.tunnel_delete(number))
+    cases.wait_gone(ids)
     return time.monotonic() - began
 
 
