@@ -183,18 +183,19 @@ class Door:
     def _policies(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
         errors: dict[int, KernelError] = {}
         # Tunnels to one peer have block policies in common: one request, whose error is everybody's.
-        requests: dict[tuple[Verb, Key], Message] = {}
-        for index, op in enumerate(ops):
+        requests: dict[tuple[str, Key], Message] = {}
+        places = [(op.verb.value, op.target.key) for op in ops]
+        for index, (op, place) in enumerate(zip(ops, places, strict=True)):
             assert isinstance(op.target, Policy)
-            if (op.verb, op.target.key) in requests:
+            if place in requests:
                 continue
             try:
-                requests[op.verb, op.target.key] = _policy_request(op.verb, op.target, host)
+                requests[place] = _policy_request(op.verb, op.target, host)
             except KernelError as error:
                 errors[index] = error
-        refused = host.xfrm.batch(list(requests.values()))
-        failures = {place: refused[position] for position, place in enumerate(requests) if position in refused}
-        errors |= {i: failures[place] for i, op in enumerate(ops) if (place := (op.verb, op.target.key)) in failures}
+        if refused := host.xfrm.batch(list(requests.values())):
+            failures = {place: refused[position] for position, place in enumerate(requests) if position in refused}
+            errors |= {index: failures[place] for index, place in enumerate(places) if place in failures}
         return _deletions_forgiven(ops, errors)
 
     def _sas(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
