@@ -68,7 +68,8 @@ class Tally:
     def _add_operations(self, result: Result) -> None:
         counts = self._counts.setdefault(result.name, {})
         for op in result.done:
-            counts[op.verb.value] = counts.get(op.verb.value, 0) + 1
+            verb = op.verb.value
+            counts[verb] = counts.get(verb, 0) + 1
         if self._listing:
             self._operations += map(operation, result.done)
         else:

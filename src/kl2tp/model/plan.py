@@ -271,15 +271,15 @@ class _UnitPlanner:
 
     def run(self, retained: Callable[[str, Key], bool]) -> None:
         """Plan the unit."""
-        keys = set(self.unit.keys())
-        for key in sorted((k for k in self.owned if k not in keys), key=lambda k: _ORDER.get(str(k[0]), 3)):
+        keys = self.unit.keys()
+        for key in sorted(set(self.owned).difference(keys), key=_rank):
             found = self.actual.get(key)
             if found is None or isinstance(found, Link) or self.vanishes(found):
                 continue
             if key not in self.handed and not retained(self.unit.name, key):
                 self.remove(found)
-        for wanted in sorted(self.unit.objects, key=lambda o: _ORDER.get(o.kind, 3)):
-            self.want(wanted)
+        for key, wanted in sorted(zip(keys, self.unit.objects, strict=True), key=lambda pair: _rank(pair[0])):
+            self.want(key, wanted)
         self.remove_sas()
 
     def tunnel_lost(self, tunnel: Tunnel) -> None:
@@ -321,9 +321,8 @@ class _UnitPlanner:
         for sa in self.removed_sas.values():
             self.emit(Verb.DELETE, sa)
 
-    def want(self, wanted: KernelObject) -> None:
+    def want(self, key: Key, wanted: KernelObject) -> None:
         """Make one object as desired."""
-        key = wanted.key
         found = self.actual.get(key)
         foreign = found is not None and key not in self.owned and not self.adopt
         if found is not None and self.vanishes(found) and not (foreign and isinstance(found, Link)):
@@ -394,5 +393,9 @@ def _device(thing: KernelObject) -> str:
     return thing.ifname if isinstance(thing, Address) else thing.device if isinstance(thing, Route) else ""
 
 
-_ORDER = {"tunnel": 0, "session": 1, "link": 2}
+_ORDER: dict[str | int, int] = {"tunnel": 0, "session": 1, "link": 2}
 """What takes others with it is planned first."""
+
+
+def _rank(key: Key) -> int:
+    return _ORDER.get(key[0], 3)
