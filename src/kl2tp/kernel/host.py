@@ -13,7 +13,7 @@ from kl2tp.model.objects import Address, Clamp, Direction, Guard, KernelObject, 
 from kl2tp.model.spec import Mode
 
 _DUMP_TRIES = 5
-_MANY, _CROWD = 16, 8
+_MANY, _CROWD = 16, 16
 """Addresses are read all together for this many devices, if not this many times more are there: a dump of its own for
 each device costs as much as some ten addresses."""
 
