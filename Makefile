@@ -43,7 +43,7 @@ lab: $(READY) ## tests of the lab itself
 	$(PY) -m pytest tests/lab
 
 kernel: $(READY) packages ## tests on a real 6.12 kernel, in the lab
-	$(call IN_LAB,6.12) $(PYTEST) tests/kernel
+	$(call IN_LAB,6.12) $(PYTEST) tests/kernel tests/demo
 
 kernel-6.1: $(READY) packages ## the same on a 6.1 kernel
 	$(call IN_LAB,6.1) $(PYTEST) tests/kernel

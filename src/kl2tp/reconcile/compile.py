@@ -198,7 +198,7 @@ def _session(
     yield link
     for address, plen in interface.addresses:
         yield Address(netns, interface.name, address, plen)
-    for route in interface.routes:
+    for route in interface.routes if interface.up else ():  # the kernel takes no route into a device that is down
         if interface.vrf and route.table == MAIN_TABLE:
             route = replace(route, table=vrf_table(netns, interface.vrf))
         yield _route(netns, route, interface.name, of_session=True)
