@@ -217,7 +217,8 @@ def _given_up(units: Iterable[Unit], owned: Mapping[str, Collection[Key]]) -> se
     """Keys of what some unit owns and no longer desires."""
     given: set[Key] = set()
     for unit in units:
-        given.update(set(owned.get(unit.name, ())).difference(unit.keys()))
+        if keys := owned.get(unit.name):
+            given.update(set(keys).difference(unit.keys()))
     return given
 
 
@@ -271,6 +272,10 @@ class _UnitPlanner:
 
     def run(self, retained: Callable[[str, Key], bool]) -> None:
         """Plan the unit."""
+        if not self.owned and not self.actual:  # the first time, of thousands perhaps: all is missing
+            for wanted in self.unit.objects:
+                self.emit(Verb.CREATE, wanted)
+            return
         keys = self.unit.keys()
         for key in sorted(set(self.owned).difference(keys), key=_rank):
             found = self.actual.get(key)

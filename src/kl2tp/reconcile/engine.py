@@ -152,7 +152,8 @@ class Engine:
     def drop_tables(self, namespaces: Iterable[str]) -> None:
         """Remove our nftables tables where nothing is left in them."""
         for name in namespaces:
-            self.door.drop_table(name)
+            if not self.ledger.holds(("guard", name), ("clamp", name)):
+                self.door.drop_table(name)
 
     def inspect(self, name: str) -> "Inspection":
         """Everything about one tunnel: what it should be, what it is, what it counts."""

@@ -88,6 +88,11 @@ class Ledger:
         parts = [encode_keys([key])[1:-1] for key in keys]
         return {name for name, text in self._units.items() if any(part in text for part in parts)} if parts else set()
 
+    def holds(self, *beginnings: Key) -> bool:
+        """Whether any unit owns a key that begins so: quick if one does."""
+        parts = [f"{_encode(beginning)[:-1]}," for beginning in beginnings]
+        return any(part in text for text in self._units.values() for part in parts)
+
     def tentative(self, unit: str) -> bool:
         """Whether a crash left open if anything of the unit was made."""
         return unit in self._tentative
