@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv packages lint unit lab kernel kernel-6.1 interop test bench demo install uninstall clean
+.PHONY: help venv packages lint unit lab kernel kernel-6.1 interop test bench bench-smp demo install uninstall clean
 
 FIND_PYTHON = $(firstword $(foreach p,$(1),$(shell $p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
                 2>/dev/null && echo $p)))
@@ -59,7 +59,10 @@ endif
 test: lint unit lab kernel kernel-6.1 interop ## all of the above
 
 bench: $(READY) packages ## hundreds and thousands of tunnels: prints a table, writes build/bench.json
-	$(call IN_LAB,6.12) $(PY) tests/scale/bench.py
+	$(LAB) run --kernel 6.12 --timeout 5400 --writable build -- $(PY) tests/scale/bench.py
+
+bench-smp: $(READY) packages ## deletion on a multiprocessor kernel, against session by session (slow)
+	$(call IN_LAB,vng) $(PY) tests/scale/delete_smp.py
 
 demo: $(READY) packages ## a hub and its branches with real tunnels, in a throw-away kernel
 	@if [ -t 0 ] && [ -t 1 ]; then tty=-i; fi; set -x; $(LAB) run $$tty --kernel 6.12 -- $(PY) tests/demo/demo.py
