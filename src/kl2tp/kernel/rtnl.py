@@ -19,6 +19,7 @@ DEVICE_GROUP = 1701
 """Device group of every interface that kl2tp makes."""
 ROUTE_PROTOCOL = 117
 """Routing protocol number of every route that kl2tp makes (`ip route show proto 117`)."""
+ALIAS_PREFIX = "kl2tp:"
 
 _IFF_UP = 1
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = (
@@ -38,6 +39,7 @@ _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 _RTN_UNICAST = 1
+IPV6_DEFAULT_METRIC = 1024
 
 _IFINFO = struct.Struct("=BBHiII")
 _IFADDR = struct.Struct("=BBBBI")
