@@ -11,8 +11,9 @@ from kernel.rig.run import Unit
 from kl2tp.config import load
 from kl2tp.kernel import rtnl
 from kl2tp.model.addr import text
+from kl2tp.model.desired import Desired
 from kl2tp.model.objects import Route
-from kl2tp.model.spec import Desired, TunnelSpec
+from kl2tp.model.spec import TunnelSpec
 
 EXAMPLES = Path(__file__).parents[2] / "config"
 KEYS = "/etc/kl2tp/keys"

@@ -23,10 +23,13 @@ BELOW: dict[str, set[str]] = {
     "ppp": {"model", "wire"},
     "ipsec": {"model", "wire"},
     "kernel": {"model", "wire"},
+    "access": {"model"},
+    "keeper": set(),
     "reconcile": {"model", "wire", "control", "ppp", "ipsec", "kernel"},
+    "calls": {"model", "wire", "control", "ppp", "access", "ipsec", "kernel", "keeper", "reconcile"},
     "doctor": {"model", "config", "ipsec", "kernel"},
-    "daemon": {"model", "wire", "control", "ppp", "ipsec", "kernel", "reconcile", "config"},
-    "cli": {"model", "config", "ipsec", "kernel", "reconcile", "daemon", "doctor"},
+    "daemon": {"model", "wire", "control", "ppp", "access", "ipsec", "kernel", "keeper", "reconcile", "calls", "config"},
+    "cli": {"model", "config", "access", "ipsec", "kernel", "keeper", "reconcile", "daemon", "doctor"},
 }
 """What each package may import, beside itself."""
 LATE = ("asyncio", "pyroute2", "yaml", "kl2tp.config", "kl2tp.daemon", "kl2tp.kernel", "kl2tp.reconcile")

@@ -7,7 +7,7 @@ every key. PyYAML is imported only when something is read.
 import os
 
 from kl2tp.config.problem import ConfigError, Problem
-from kl2tp.model.spec import Desired
+from kl2tp.model.desired import Desired
 
 __all__ = ["ConfigError", "Problem", "load", "loads"]
 

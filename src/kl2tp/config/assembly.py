@@ -14,7 +14,8 @@ from kl2tp.config.key import Section
 from kl2tp.config.problem import Bad, Mark, Problems
 from kl2tp.config.scalar import NAME, show
 from kl2tp.config.schema import DAEMON, DEFAULTS, TOP, TUNNEL, advice
-from kl2tp.model.spec import DaemonSpec, Desired, Where
+from kl2tp.model.desired import DaemonSpec, Desired
+from kl2tp.model.spec import Where
 
 BATCH = 16
 """Tunnels that are built together: what the processor's caches hold of their nodes and fields."""

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from kl2tp.config import document
 from kl2tp.config.assembly import Assembly
 from kl2tp.config.problem import Problems
-from kl2tp.model.spec import Desired, Where
+from kl2tp.model.desired import Desired
+from kl2tp.model.spec import Where
 
 CONF_D = "conf.d"
 

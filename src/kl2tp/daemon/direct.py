@@ -16,7 +16,8 @@ from kl2tp.kernel import netns
 from kl2tp.kernel.door import Door
 from kl2tp.kernel.netlink import KernelError
 from kl2tp.kernel.probe import missing
-from kl2tp.model.spec import Desired, TunnelSpec
+from kl2tp.model.desired import Desired
+from kl2tp.model.spec import TunnelSpec
 from kl2tp.reconcile.engine import CHUNK, Engine
 from kl2tp.reconcile.ledger import Ledger, LedgerError
 

@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 
 from kl2tp.config import ConfigError, load
 from kl2tp.daemon.errors import ServiceError, configuration_error
-from kl2tp.model.spec import DaemonSpec, Desired, TunnelSpec
+from kl2tp.model.desired import DaemonSpec, Desired
+from kl2tp.model.spec import TunnelSpec
 
 _SIZE = struct.Struct("!I")
 _PART = 100

@@ -18,7 +18,8 @@ from kl2tp.daemon.stalls import StallMeter
 from kl2tp.ipsec.keys import KeyRing
 from kl2tp.kernel.encap import EncapSockets, points
 from kl2tp.kernel.probe import missing
-from kl2tp.model.spec import DaemonSpec, TunnelSpec
+from kl2tp.model.desired import DaemonSpec
+from kl2tp.model.spec import TunnelSpec
 from kl2tp.reconcile.engine import Engine, Result
 from kl2tp.reconcile.loop import Loop
 

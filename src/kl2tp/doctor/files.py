@@ -8,7 +8,7 @@ from pathlib import Path
 from kl2tp.config import ConfigError, load
 from kl2tp.ipsec.keys import KeyFileError, read
 from kl2tp.kernel.finding import Finding, fail, ok, warn
-from kl2tp.model.spec import Desired
+from kl2tp.model.desired import Desired
 
 SHOWN = 10
 """Key files of which each gets a finding of its own."""

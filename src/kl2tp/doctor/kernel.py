@@ -11,7 +11,7 @@ from kl2tp.kernel.features import ESSENTIAL, FEATURES, attempt, lacking, needed
 from kl2tp.kernel.finding import Finding, fail, ok, warn
 from kl2tp.kernel.netlink import KernelError
 from kl2tp.kernel.scratch import enter_scratch, scratch
-from kl2tp.model.spec import Desired
+from kl2tp.model.desired import Desired
 
 OLDEST = (5, 4)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from kl2tp.doctor.machine import Machine
 from kl2tp.kernel.finding import Finding, fail, ok, warn
 from kl2tp.kernel.probe import CAP_NET_ADMIN, CAP_SYS_ADMIN, capable
-from kl2tp.model.spec import Desired
+from kl2tp.model.desired import Desired
 
 BUFFER = 4 << 20
 """Bytes that a netlink socket of ours wants."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from kl2tp.doctor.machine import Machine
 from kl2tp.kernel.finding import Finding, fail, ok, warn
 from kl2tp.model.addr import ANY4, ANY6
-from kl2tp.model.spec import Desired
+from kl2tp.model.desired import Desired
 
 PORT = 1701
 L2TP_DAEMONS = {"xl2tpd", "accel-pppd", "openl2tpd", "kl2tpd", "l2tpns", "prol2tpd"}

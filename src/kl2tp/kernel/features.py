@@ -9,7 +9,8 @@ from kl2tp.kernel.finding import Finding, fail
 from kl2tp.kernel.netlink import KernelError
 from kl2tp.kernel.scratch import Scratch
 from kl2tp.model import ciphers
-from kl2tp.model.spec import Desired, Encap, IpsecSpec, Mode
+from kl2tp.model.desired import Desired
+from kl2tp.model.spec import Encap, IpsecSpec, Mode
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from kl2tp.kernel.features import attempt, lacking, needed
 from kl2tp.kernel.finding import Finding, fail, warn
 from kl2tp.kernel.netlink import KernelError, Netlink
 from kl2tp.kernel.scratch import Scratch, scratch
-from kl2tp.model.spec import Desired, TunnelSpec
+from kl2tp.model.desired import Desired
+from kl2tp.model.spec import TunnelSpec
 
 __all__ = ["CAP_NET_ADMIN", "CAP_SYS_ADMIN", "Finding", "capable", "missing", "some", "surroundings"]
 

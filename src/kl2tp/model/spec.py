@@ -162,20 +162,3 @@ class TunnelSpec:
     """Key file from which cookies are derived when there is no IPsec."""
     sessions: tuple[SessionSpec, ...] = ()
     where: Where = field(default=Where("", 0, 0), compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class DaemonSpec:
-    """Settings of the daemon itself."""
-
-    resync_interval: float = 300.0
-    """Seconds between full comparisons with the kernel."""
-    log_level: str = "info"
-
-
-@dataclass(frozen=True, slots=True)
-class Desired:
-    """A whole valid configuration."""
-
-    tunnels: tuple[TunnelSpec, ...] = ()
-    daemon: DaemonSpec = DaemonSpec()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from kl2tp.config import ConfigError, Problem, document, load, loads
-from kl2tp.model.spec import DaemonSpec, Desired, Where
+from kl2tp.model.desired import DaemonSpec, Desired
+from kl2tp.model.spec import Where
 
 MAIN = "defaults: {local: 10.0.0.1}\ntunnels: {main: {remote: 10.0.0.2, ids: 1, sessions: {s: {interface: i1}}}}\n"
 

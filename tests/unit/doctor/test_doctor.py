@@ -20,7 +20,8 @@ from kl2tp.ipsec.keys import generate
 from kl2tp.kernel import features
 from kl2tp.kernel.finding import Finding, Level, fail, ok, warn
 from kl2tp.kernel.netlink import KernelError
-from kl2tp.model.spec import Desired, Encap, InterfaceSpec, IpsecSpec, SessionSpec, TunnelSpec
+from kl2tp.model.desired import Desired
+from kl2tp.model.spec import Encap, InterfaceSpec, IpsecSpec, SessionSpec, TunnelSpec
 
 
 class Box(Machine):

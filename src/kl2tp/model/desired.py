@@ -1,0 +1,26 @@
+"""A whole configuration, as the reader yields it."""
+
+from kl2tp.model.calls import LacSpec, LnsSpec, PoolSpec, UsersSpec
+from kl2tp.model.spec import TunnelSpec
+from kl2tp.model.value import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonSpec:
+    """Settings of the daemon itself."""
+
+    resync_interval: float = 300.0
+    """Seconds between full comparisons with the kernel."""
+    log_level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """A whole valid configuration."""
+
+    tunnels: tuple[TunnelSpec, ...] = ()
+    daemon: DaemonSpec = DaemonSpec()
+    lns: tuple[LnsSpec, ...] = ()
+    lac: tuple[LacSpec, ...] = ()
+    pools: tuple[PoolSpec, ...] = ()
+    users: UsersSpec = UsersSpec()
