@@ -20,7 +20,7 @@ from kl2tp.model.value import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """The desired objects of one tunnel, protection first. `objects` is empty for a tunnel that is to go."""
+    """The desired objects of one tunnel or call, protection first. `objects` is empty for what is to go."""
 
     name: str
     objects: tuple[KernelObject, ...] = ()

@@ -25,6 +25,8 @@ _Endpoint: TypeAlias = tuple[str | int, ...]
 
 _WENT_AWAY = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.ENETDOWN})
 
+CALL_PREFIX = "call/"
+"""What the units of calls begin with; no tunnel's name holds a slash."""
 CHUNK = 250
 """Tunnels handled together: long enough for full batches, short enough for small memory and quick answers."""
 
@@ -90,6 +92,9 @@ class Engine:
         self.ledger = ledger
         self.ring = ring
         self.specs: Mapping[str, TunnelSpec] = {}
+        self.calls: dict[str, Unit] | None = None
+        """What accepted and placed calls want, by unit (CALL_PREFIX...). None: calls are not ours to judge, and what
+        the ledger says of them stays as it is."""
         self.namespaces: frozenset[str] = frozenset()
         """The namespaces in which tunnels or their devices are."""
         self._peers: dict[_Endpoint, tuple[str, ...]] = {}
@@ -115,7 +120,11 @@ class Engine:
 
     def names(self) -> list[str]:
         """Every tunnel that is desired or of which something may exist: those to remove first, as they may hold ids."""
-        return [n for n in self.ledger.names() if n not in self.specs] + list(self.specs)
+        calls = self.calls
+        left = [n for n in self.ledger.names() if n not in self.specs]
+        if calls is None:
+            return [n for n in left if not n.startswith(CALL_PREFIX)] + list(self.specs)
+        return [n for n in left if n not in calls] + list(self.specs) + list(calls)
 
     def plan(self, names: Iterable[str], *, adopt: bool = False) -> Iterator[tuple[Plan, dict[str, str]]]:
         """What a pass would do, chunk by chunk: (plan, problems by tunnel). Changes nothing."""
@@ -209,6 +218,8 @@ class Engine:
         return _Chunk(units, owned, problems, planned, fresh)
 
     def _compile(self, name: str) -> Unit:
+        if name.startswith(CALL_PREFIX):
+            return (self.calls or {}).get(name) or Unit(name)
         spec = self.specs.get(name)
         if spec is None:
             return Unit(name)

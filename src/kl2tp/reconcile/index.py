@@ -13,6 +13,8 @@ from kl2tp.kernel.events import (
     SaHint,
     TunnelHint,
 )
+from kl2tp.model.objects import Address, Link, Route
+from kl2tp.model.plan import Unit
 from kl2tp.model.spec import TunnelSpec
 from kl2tp.reconcile.compile import ALIAS_PREFIX
 
@@ -40,32 +42,55 @@ def _places(spec: TunnelSpec) -> Iterator[_Place]:
             yield ("route", netns, table, route.destination, route.prefix_length)
 
 
+def _unit_places(unit: Unit) -> Iterator[_Place]:
+    """The places of a call's objects."""
+    for thing in unit.objects:
+        if isinstance(thing, Link):
+            yield ("device", thing.netns, thing.name)
+        elif isinstance(thing, Address):
+            yield ("address", thing.netns, thing.address, thing.prefix_length)
+        elif isinstance(thing, Route):
+            yield ("route", thing.netns, thing.table, thing.destination, thing.prefix_length)
+
+
 class Index:
     """Tunnels by place."""
 
     def __init__(self) -> None:
         self._names: dict[_Place, str | tuple[str, ...]] = {}
         self._specs: Mapping[str, TunnelSpec] = {}
+        self._calls: dict[str, Unit] = {}
 
     def change(self, specs: Mapping[str, TunnelSpec], touched: Iterable[str]) -> None:
         """Take new specs, of which the tunnels `touched` were added, changed or removed."""
         for name in touched:
             if name in self._specs:
-                self._forget(name, self._specs[name])
+                self._forget(name, _places(self._specs[name]))
             if name in specs:
-                self._note(name, specs[name])
+                self._note(name, _places(specs[name]))
         self._specs = specs
 
-    def _note(self, name: str, spec: TunnelSpec) -> None:
-        for place in _places(spec):
+    def put(self, unit: Unit) -> None:
+        """Take in the unit of a call, or what it has become."""
+        self.drop(unit.name)
+        self._calls[unit.name] = unit
+        self._note(unit.name, _unit_places(unit))
+
+    def drop(self, name: str) -> None:
+        """Forget the unit of a call."""
+        if (unit := self._calls.pop(name, None)) is not None:
+            self._forget(name, _unit_places(unit))
+
+    def _note(self, name: str, places: Iterable[_Place]) -> None:
+        for place in places:
             there = self._names.get(place)
             if there is None:
                 self._names[place] = name
             elif name not in _tuple(there):
                 self._names[place] = (*_tuple(there), name)
 
-    def _forget(self, name: str, spec: TunnelSpec) -> None:
-        for place in _places(spec):
+    def _forget(self, name: str, places: Iterable[_Place]) -> None:
+        for place in places:
             left = tuple(n for n in _tuple(self._names.get(place, ())) if n != name)
             if left:
                 self._names[place] = left if len(left) > 1 else left[0]
@@ -80,8 +105,9 @@ class Index:
         if isinstance(hint, DeviceHint):
             names = self._at("device", hint.netns, hint.name)
             if hint.alias.startswith(ALIAS_PREFIX):
-                renamed = hint.alias[len(ALIAS_PREFIX) :].partition("/")[0]
-                if renamed in self._specs and renamed not in names:
+                alias = hint.alias[len(ALIAS_PREFIX) :]
+                renamed = alias if alias in self._calls else alias.partition("/")[0]
+                if (renamed in self._specs or renamed in self._calls) and renamed not in names:
                     names += (renamed,)
             return names
         if isinstance(hint, AddressHint):
@@ -97,7 +123,8 @@ class Index:
             names = self._at("route", hint.netns, hint.table, *prefix)
             return names + self._at("route", hint.netns, _ANY_TABLE, *prefix)
         assert isinstance(hint, NamespaceHint)
-        return tuple(name for name, spec in self._specs.items() if hint.netns in _namespaces(spec))
+        tunnels = tuple(name for name, spec in self._specs.items() if hint.netns in _namespaces(spec))
+        return tunnels + tuple(n for n, unit in self._calls.items() if any(o.netns == hint.netns for o in unit.objects))
 
 
 def _namespaces(spec: TunnelSpec) -> set[str]:

@@ -10,7 +10,8 @@ import heapq
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,9 +19,11 @@ from typing import TypeVar
 
 from kl2tp.kernel import netns
 from kl2tp.kernel.events import AddressHint, DeviceHint, Hint, Monitor, NamespaceHint
+from kl2tp.model.objects import Link
+from kl2tp.model.plan import Unit
 from kl2tp.model.spec import TunnelSpec
 from kl2tp.reconcile.compile import expected_link
-from kl2tp.reconcile.engine import CHUNK, Engine, Result
+from kl2tp.reconcile.engine import CALL_PREFIX, CHUNK, Engine, Result
 from kl2tp.reconcile.index import Index
 
 _T = TypeVar("_T")
@@ -110,6 +113,10 @@ class Loop:
         self._failed: set[str] = set()
         self._kicked_at = 0.0
         self._waiters: list[_Waiter] = []
+        self._call_namespaces: Counter[str] = Counter()
+        """Namespaces of the devices of calls, other than the daemon's own, with their number."""
+        self.on_call: Callable[[Result], None] | None = None
+        """Told what became of the unit of a call."""
         self._wake = asyncio.Event()
 
     # -- for the daemon --------------------------------------------------------------------------------------------
@@ -131,6 +138,36 @@ class Loop:
             if number % CHUNK == 0:
                 await asyncio.sleep(0)
         self._watch_namespaces()
+
+    def put_call(self, unit: Unit) -> None:
+        """Take what a call wants as desired, from now on."""
+        calls = self.engine.calls
+        assert calls is not None
+        self._count_namespaces(calls.get(unit.name), -1)
+        calls[unit.name] = unit
+        self._count_namespaces(unit, 1)
+        self._index.put(unit)
+        self._settling.add(unit.name)
+        if unit.name not in self.states:
+            self.states[unit.name] = State()
+        self.look_at((unit.name,))
+
+    def drop_call(self, name: str) -> None:
+        """Take what a call wanted as no longer desired."""
+        calls = self.engine.calls
+        assert calls is not None
+        self._count_namespaces(calls.pop(name, None), -1)
+        self._index.drop(name)
+        self._settling.add(name)
+        self.look_at((name,))
+
+    def _count_namespaces(self, unit: Unit | None, change: int) -> None:
+        for place in {o.netns for o in unit.objects if o.netns} if unit else ():
+            self._call_namespaces[place] += change
+            if not self._call_namespaces[place]:
+                del self._call_namespaces[place]
+            if place not in self._monitors:
+                self._watch_namespaces()
 
     def look_at(self, names: Iterable[str]) -> None:
         """Have these tunnels looked at soon."""
@@ -229,6 +266,11 @@ class Loop:
         self._flying = frozenset()
         self._land()
         risen = [r.name for r in results if self._absorb(r, began.get(r.name))]
+        risen = [name for name in risen if not name.startswith(CALL_PREFIX)]
+        if self.on_call is not None:
+            for result in results:
+                if result.name.startswith(CALL_PREFIX):
+                    self.on_call(result)
         # Thousands of tunnels come up together: one line for each would be the slowest thing here.
         if len(risen) > _MANY:
             _log.info("%d tunnels are up, %s to %s", len(risen), risen[0], risen[-1])
@@ -272,7 +314,8 @@ class Loop:
         if result.gone:
             del self.states[name]
             self._rekeying.discard(name)
-            _log.info("%s: removed", name, extra={"tunnel": name})
+            if not name.startswith(CALL_PREFIX):
+                _log.info("%s: removed", name, extra={"tunnel": name})
             return False
         self._await_keys(name)
         return state.enter("up")
@@ -319,7 +362,7 @@ class Loop:
 
     def _watch_namespaces(self) -> None:
         """Listen in every namespace that has tunnels; notice those that went or came back."""
-        wanted = {""} | self.engine.namespaces
+        wanted = {"", *self._call_namespaces} | self.engine.namespaces
         for name in list(self._monitors):
             if name not in wanted or not self._still_there(name):
                 self._stop_watching(name)
@@ -399,13 +442,11 @@ class Loop:
 
     def _as_desired(self, name: str, hint: DeviceHint) -> bool:
         """Whether a device is as its spec wants it: what an event shows when our own change caused it."""
-        spec = self.engine.specs.get(name)
         state = hint.state
-        if spec is None or state is None:
-            return spec is None
-        for session in spec.sessions:
-            if session.interface.name == hint.name:
-                link = expected_link(spec, session)
+        if state is None:
+            return name not in self.engine.specs and name not in (self.engine.calls or ())
+        for link in self._expected(name):
+            if link.name == hint.name:
                 return (
                     link.netns == hint.netns
                     and (link.mtu, link.up, link.alias) == (state.mtu, state.up, state.alias)
@@ -414,6 +455,13 @@ class Loop:
                     and link.mac in (b"", state.mac)
                 )
         return False
+
+    def _expected(self, name: str) -> Iterator[Link]:
+        """The devices of a tunnel or call, as they should be."""
+        if (spec := self.engine.specs.get(name)) is not None:
+            yield from (expected_link(spec, session) for session in spec.sessions)
+        elif (unit := (self.engine.calls or {}).get(name)) is not None:
+            yield from (o for o in unit.objects if isinstance(o, Link))
 
     def _kick(self, now: float) -> None:
         """Something appeared that failed tunnels may be waiting for."""
