@@ -48,6 +48,16 @@ def service(args: argparse.Namespace) -> Service:
     return Local(args.config or DEFAULT_CONFIG, run_dir)
 
 
+def running(args: argparse.Namespace) -> "Remote":
+    """The daemon, for what only a daemon can tell or do. Raises CommandError."""
+    run_dir = args.run_dir or DEFAULT_RUN_DIR
+    if (connection := connect(run_dir)) is None:
+        raise CommandError(f"no daemon runs at {run_dir}", "start it: systemctl start kl2tp")
+    if args.config:
+        _check_same_configuration(connection, args.config, run_dir)
+    return connection
+
+
 def connect(run_dir: str) -> "Remote | None":
     """The daemon of that directory; None if none runs. Raises CommandError."""
     remote = Remote(os.path.join(run_dir, SOCKET))

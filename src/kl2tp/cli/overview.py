@@ -10,6 +10,11 @@ GROUPS: dict[str, dict[str, str]] = {
         "show": "show all about one tunnel",
         "down": "take everything down that kl2tp made",
     },
+    "Calls": {
+        "sessions": "show who is connected",
+        "disconnect": "end sessions",
+        "events": "follow what happens to sessions",
+    },
     "Daemon": {
         "daemon": "keep the kernel as declared",
         "reload": "have the daemon read its configuration again",
@@ -30,7 +35,7 @@ COMMANDS: dict[str, str] = {name: text for group in GROUPS.values() for name, te
 """Every command with its summary, without loading any."""
 
 _HEAD = """\
-kl2tp: L2TPv3 tunnels in the Linux kernel, declared in YAML, protected by IPsec, kept as declared.
+kl2tp: L2TP in the Linux kernel: tunnels and calls, declared in YAML, protected by IPsec.
 
 usage: kl2tp [OPTIONS] COMMAND ...
 """

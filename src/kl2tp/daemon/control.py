@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ _LINE_LIMIT = 64 << 10
 _MOST_CONNECTIONS = 64
 _PIECE = 200
 """Entries of a list that are encoded at once: a millisecond or two."""
-_TYPES = {bool: "boolean", str: "string"}
-_READ_ONLY = ("plan", "status", "show")
+_TYPES = {bool: "boolean", str: "string", int: "number", list: "list"}
+_READ_ONLY = ("plan", "status", "show", "sessions", "events")
 
 
 def _peer(sock: socket.socket) -> tuple[int, int]:
@@ -115,7 +115,10 @@ class ControlServer:
             self._authorise(method, uid, gid)
             call = getattr(self._service, method)
             _check(call, method, params)
-            result = await call(lambda event: _send(writer, {"progress": event}), **params)
+            if introspection.isasyncgenfunction(call):
+                result = await _follow(call(None, **params), writer)
+            else:
+                result = await call(lambda event: _send(writer, {"progress": event}), **params)
             for piece in _encoded(result):
                 writer.write(piece)
                 await asyncio.sleep(0)
@@ -130,6 +133,17 @@ class ControlServer:
         if uid in (0, os.geteuid()) or (method in _READ_ONLY and gid == self._group):
             return
         raise ServiceError(f"user {uid} may not {method}", "run it as root")
+
+
+async def _follow(events: AsyncGenerator[Json, None], writer: asyncio.StreamWriter) -> Json:
+    """Pass events on for as long as there are any, no faster than they are read at the other end."""
+    count = 0
+    async with contextlib.aclosing(events):
+        async for event in events:
+            _send(writer, {"progress": event})
+            await writer.drain()
+            count += 1
+    return {"events": count}
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:
@@ -160,7 +174,8 @@ def _check(call: Any, method: str, params: Json) -> None:
         raise ServiceError(f"{method}: {error}") from None
     for name, value in params.items():
         wanted = signature.parameters[name].annotation
-        if wanted in (bool, str) and type(value) is not wanted:
+        wanted = getattr(wanted, "__origin__", wanted)
+        if wanted in _TYPES and type(value) is not wanted:
             raise ServiceError(f"{method}: {name} is {json.dumps(value)}, which is no {_TYPES[wanted]}")
 
 

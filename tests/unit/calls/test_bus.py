@@ -33,6 +33,7 @@ async def test_who_left_hears_nothing_and_costs_nothing() -> None:
 
 async def test_there_is_a_limit() -> None:
     bus = Bus()
+    for _ in range(32):
+        bus.join()
     with pytest.raises(TooManyListeners):
-        for _ in range(1000):
-            bus.join()
+        bus.join()
