@@ -19,17 +19,13 @@ A `cookie` line may stand beside them, and must if cookies are to be derived.
 """
 
 import base64
-import errno
-import os
-import pwd
 import re
 import secrets
-import shlex
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
+from kl2tp.access import secretfile
+from kl2tp.access.secretfile import SecretFileError, Signature
 from kl2tp.ipsec.hkdf import expand, extract
 from kl2tp.model.objects import Secret
 
@@ -44,26 +40,13 @@ GENERATIONS = 4095
 LEFT_TO_RIGHT, RIGHT_TO_LEFT = b"left>right", b"right>left"
 """Direction labels of derived keys."""
 
-_CREDENTIAL = "credential:"
 _SALT = b"kl2tp static keys 1"
 _SPI = re.compile(r"0[xX][0-9a-fA-F]{1,8}|[1-9][0-9]{0,9}")
 _HEX = re.compile(r"(?:0[xX])?((?:[0-9a-fA-F]{2})+)")
 
 
-class KeyFileError(Exception):
-    """A key file cannot be used. Says where, why and what mends it, and never what is in the file."""
-
-    def __init__(self, path: str, line: int, problem: str, hint: str) -> None:
-        super().__init__(path, line, problem, hint)
-        self.path = path
-        self.line = line
-        """1 is the first; 0: the file as a whole."""
-        self.problem = problem
-        self.hint = hint
-
-    def __str__(self) -> str:
-        where = f"{self.path}:{self.line}" if self.line else self.path
-        return f"{where}: {self.problem}; {self.hint}"
+KeyFileError = SecretFileError
+"""A key file cannot be used. Says where, why and what mends it, and never what is in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +97,7 @@ def new_file() -> str:
 
 def read(path: str) -> KeyFile:
     """Read and parse the key file named `path` or `credential:NAME`. Raises KeyFileError."""
-    return parse(path, _content(path))
+    return parse(path, secretfile.read(path, MAX_SIZE, "kl2tp genkey --output {path}"))
 
 
 # --- parsing
@@ -243,137 +226,29 @@ def _check_raw(path: str, inbound: list[RawKey], outbound: list[RawKey]) -> None
                 raise KeyFileError(path, key.line, f"line repeats the SPI of line {first}", "use another SPI")
 
 
-# --- reading
-
-
-def _resolve(path: str) -> str:
-    """Where `path` or `credential:NAME` is on disk. Raises KeyFileError."""
-    if not path.startswith(_CREDENTIAL):
-        return path
-    name = path.removeprefix(_CREDENTIAL)
-    if not name or "/" in name or name in (".", ".."):
-        raise KeyFileError(path, 0, "is not a credential's name", "write `credential:NAME`, without slashes")
-    if not (directory := os.environ.get("CREDENTIALS_DIRECTORY")):
-        problem = "there are no credentials here ($CREDENTIALS_DIRECTORY is not set)"
-        raise KeyFileError(path, 0, problem, f"add to the unit: LoadCredential={name}")
-    return os.path.join(directory, name)
-
-
-def _content(path: str) -> bytes:
-    """The file's bytes, once type, owner, mode and size are right: those of what is open, not of a name."""
-    real = _resolve(path)
-    try:
-        fd = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
-    except (OSError, ValueError) as error:
-        raise _unopened(path, real, error) from None
-    try:
-        _check_file(path, real, os.fstat(fd))
-        content = _read_all(fd)
-    except OSError as error:
-        raise KeyFileError(path, 0, f"cannot be read: {error.strerror}", "check the file system") from None
-    finally:
-        os.close(fd)
-    if len(content) > MAX_SIZE:
-        raise KeyFileError(path, 0, f"is longer than {MAX_SIZE} bytes", "name a key file")
-    return content
-
-
-def _read_all(fd: int) -> bytes:
-    """Up to one byte more than a key file may have."""
-    content = b""
-    while len(content) <= MAX_SIZE and (more := os.read(fd, MAX_SIZE + 1 - len(content))):
-        content += more
-    return content
-
-
-def _unopened(path: str, real: str, error: OSError | ValueError) -> KeyFileError:
-    """Why a key file could not be opened."""
-    quoted = shlex.quote(real)
-    if isinstance(error, ValueError):
-        return KeyFileError(path, 0, "is no file name", "a name has no NUL character")
-    if error.errno == errno.ENOENT:
-        hint = f"make one: kl2tp genkey --output {quoted}"
-        if path.startswith(_CREDENTIAL):
-            hint = f"add to the unit: LoadCredential={path.removeprefix(_CREDENTIAL)}"
-        return KeyFileError(path, 0, "does not exist", hint)
-    if error.errno in (errno.EACCES, errno.EPERM):
-        hint = f"as root: chown {_user()} {quoted} && chmod 600 {quoted}"
-        return KeyFileError(path, 0, "may not be read", hint)
-    return KeyFileError(path, 0, f"cannot be opened: {error.strerror}", "check the path")
-
-
-def _check_file(path: str, real: str, status: os.stat_result) -> None:
-    """Refuse what is not a regular file, or what others own or could read or change."""
-    quoted = shlex.quote(real)
-    mode = stat.S_IMODE(status.st_mode)
-    credential = path.startswith(_CREDENTIAL)
-    if not stat.S_ISREG(status.st_mode):
-        raise KeyFileError(path, 0, "is not a regular file", "name the key file itself")
-    mends, problems = [], []
-    if not credential and status.st_uid not in (0, os.geteuid()) and not _keeps_keys(status.st_uid, real):
-        problems.append(f"belongs to another user (uid {status.st_uid})")
-        mends.append(f"chown {_user()} {quoted}")
-    if mode & (0o007 if credential else 0o077):
-        problems.append(f"is open to others (mode {mode:04o})")
-        mends.append(f"chmod 600 {quoted}")
-    if problems:
-        raise KeyFileError(path, 0, " and ".join(problems), f"mend it: {' && '.join(mends)}")
-
-
-def _keeps_keys(uid: int, real: str) -> bool:
-    """Whether root may take this user's key file: it lies in a directory that only this user (or root) can change.
-
-    So root reads what the daemon's own user keeps in its key directory.
-    """
-    if os.geteuid() != 0:
-        return False
-    directory = os.stat(os.path.dirname(os.path.abspath(real)))
-    return directory.st_uid == uid and not stat.S_IMODE(directory.st_mode) & 0o022
-
-
-def _user() -> str:
-    """Name of the user we run as."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
-
-
 # --- many tunnels, few files
-
-_Signature: TypeAlias = tuple[int, ...] | None
-
-
-def _signature(path: str) -> _Signature:
-    """What changes when a file is written, replaced or has its mode changed; None: there is no file."""
-    try:
-        s = os.stat(_resolve(path))
-    except (OSError, ValueError, KeyFileError):
-        return None
-    return (s.st_mtime_ns, s.st_size, s.st_ino, s.st_dev, s.st_ctime_ns)
-
 
 class KeyRing:
     """Key files in memory: ten thousand tunnels that share one read it once until `refresh` sees a change."""
 
     def __init__(self) -> None:
-        self._files: dict[str, tuple[_Signature, KeyFile | KeyFileError]] = {}
+        self._files: dict[str, tuple[Signature, KeyFile | KeyFileError]] = {}
 
     def get(self, path: str) -> KeyFile:
         """The parsed key file, from memory if it is there. Raises KeyFileError, the same until the file is another."""
         entry = self._files.get(path)
-        if entry and isinstance(entry[1], KeyFileError) and _signature(path) != entry[0]:
+        if entry and isinstance(entry[1], KeyFileError) and secretfile.signature(path) != entry[0]:
             entry = None  # mended: whoever tries again finds out
         if not entry:
             # The signature first: a file that changes in between looks changed afterwards, never unchanged.
-            entry = self._files[path] = (_signature(path), _read_or_error(path))
+            entry = self._files[path] = (secretfile.signature(path), _read_or_error(path))
         if isinstance(held := entry[1], KeyFileError):
             raise KeyFileError(held.path, held.line, held.problem, held.hint)
         return held
 
     def changed_paths(self) -> frozenset[str]:
         """Of the files held, those that are not on disk as they were when read. One stat(2) each."""
-        return frozenset(path for path, (held, _) in self._files.items() if _signature(path) != held)
+        return frozenset(path for path, (held, _) in self._files.items() if secretfile.signature(path) != held)
 
     def refresh(self) -> frozenset[str]:
         """Begin a new pass: forget what changed on disk, and every error. Gives the changed paths."""

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kl2tp.access import secretfile
 from kl2tp.ipsec import keyfile
 from kl2tp.ipsec.keyfile import KeyFile, KeyFileError, KeyRing, generate, parse, read
 
@@ -212,10 +213,10 @@ def test_a_file_of_another_user_is_refused_with_the_chown_that_mends_it() -> Non
     with pytest.raises(
         KeyFileError, match=f"belongs to another user .uid {stranger}.; mend it: chown "
     ) as caught:
-        keyfile._check_file("/k", "/k", _status(stat.S_IFREG | 0o600, stranger))
+        secretfile.check_file("/k", "/k", _status(stat.S_IFREG | 0o600, stranger))
     assert caught.value.hint.endswith(" /k")
     with pytest.raises(KeyFileError, match=r"chown \S+ /k && chmod 600 /k"):
-        keyfile._check_file("/k", "/k", _status(stat.S_IFREG | 0o644, stranger))
+        secretfile.check_file("/k", "/k", _status(stat.S_IFREG | 0o644, stranger))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
@@ -233,7 +234,7 @@ def test_root_reads_a_users_key_only_from_a_directory_that_nobody_else_can_chang
 
 @pytest.mark.parametrize("uid", [0, os.geteuid()])
 def test_a_file_of_root_or_of_ours_is_accepted(uid: int) -> None:
-    keyfile._check_file("/k", "/k", _status(stat.S_IFREG | 0o600, uid))
+    secretfile.check_file("/k", "/k", _status(stat.S_IFREG | 0o600, uid))
 
 
 def _directory(path: Path) -> None:
@@ -307,7 +308,7 @@ def test_a_credential_is_read_from_the_directory_systemd_gives(
 
 
 def test_a_credential_of_another_owner_is_read(tmp_path: Path) -> None:
-    keyfile._check_file("credential:hub", "/k", _status(stat.S_IFREG | 0o440, os.geteuid() + 4321))
+    secretfile.check_file("credential:hub", "/k", _status(stat.S_IFREG | 0o440, os.geteuid() + 4321))
 
 
 def test_a_missing_credential_comes_with_the_line_for_the_unit(
