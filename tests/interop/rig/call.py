@@ -1,0 +1,100 @@
+"""A call between two ends, whatever they are."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from interop.rig import points, xl2tpd
+from interop.rig.terms import LNS_ADDRESS, POOL_FIRST, POOL_LAST, Terms
+from kernel.rig.net import Host, Late
+
+
+class End(Protocol):
+    """One side of calls, as a daemon on a host."""
+
+    host: Host
+
+    def start(self) -> None:
+        """Start it, and wait until it is at work."""
+
+    def stop(self) -> None:
+        """End it as an operator does."""
+
+    def kill(self) -> None:
+        """SIGKILL: the peer hears nothing."""
+
+    def hang_up(self) -> None:
+        """End every call."""
+
+    def log(self) -> str:
+        """What it has said."""
+
+    def close(self) -> None:
+        """End it, if need be."""
+
+
+class Lac(End, Protocol):
+    """The side that calls."""
+
+    user: str
+    password: str
+
+
+SERVERS = {"xl2tpd": xl2tpd.Lns}
+CLIENTS = {"xl2tpd": xl2tpd.Lac}
+
+
+class Call:
+    """A caller and who answers."""
+
+    def __init__(self, lns: End, lac: Lac) -> None:
+        self.lns, self.lac = lns, lac
+        self.device = ""
+        """Of the caller."""
+        self.address = ""
+        """That it was given."""
+
+    def begin(self) -> None:
+        """Start both."""
+        self.lns.start()
+        self.lac.start()
+
+    def wait_up(self) -> None:
+        """Until both have a device with the right addresses."""
+        ((self.device, ends),) = points.wait_links(self.lac.host).items()
+        ((_, theirs),) = points.wait_links(self.lns.host).items()
+        assert ends == (theirs.peer, theirs.local)
+        assert ends.peer == LNS_ADDRESS
+        points.assert_in_pool(ends.local, POOL_FIRST, POOL_LAST)
+        self.address = ends.local
+
+    def assert_carries(self) -> None:
+        """Packets pass both ways, small ones and those of the largest size."""
+        points.ping(self.lac.host, LNS_ADDRESS, self.device)
+        points.ping(self.lns.host, self.address)
+        points.ping(self.lac.host, LNS_ADDRESS, self.device, size=points.mtu(self.lac.host, self.device) - 28)
+
+    def wait_gone(self) -> None:
+        """Until neither has a device, nor a tunnel."""
+        for end in (self.lac, self.lns):
+            points.wait_no_devices(end.host)
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator["Call"]:
+        """Both are ended after the block; after a failure their logs are shown."""
+        try:
+            yield self
+        except BaseException:
+            print(self.lns.log(), self.lac.log())
+            raise
+        finally:
+            for end in (self.lac, self.lns):
+                with contextlib.suppress(Late):
+                    end.close()
+
+
+def between(lac: str, lns: str, hosts: tuple[Host, Host], directory: Path, terms: Terms) -> Call:
+    """A call that those programs are to make: `hosts` are the caller's and the server's."""
+    client, server = hosts
+    return Call(SERVERS[lns](server, directory, terms), CLIENTS[lac](client, directory, terms, server))
