@@ -94,6 +94,9 @@ class PppSpec:
     max_terminate: int = 2
     max_failure: int = 5
     auth_timeout: float = 30.0
+    name: str = ""
+    """Who we say we are in CHAP and EAP, and what the server column of chap-secrets must match; empty: the Host Name
+    AVP that we send."""
 
 
 @dataclass(frozen=True, slots=True)
