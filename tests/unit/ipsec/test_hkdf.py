@@ -1,5 +1,7 @@
 """HKDF against the vectors of RFC 5869, appendix A."""
 
+import hmac
+
 import pytest
 
 from kl2tp.ipsec.hkdf import expand, extract
@@ -49,3 +51,9 @@ def test_a_shorter_output_is_a_prefix_of_a_longer_one(length: int) -> None:
 def test_more_than_255_blocks_are_refused() -> None:
     with pytest.raises(ValueError, match="8160"):
         expand(bytes(32), b"", 8161)
+
+
+@pytest.mark.parametrize("length", [0, 1, 32, 64, 65, 200])
+def test_a_key_of_any_length_is_used_as_hmac_does(length: int) -> None:
+    key = bytes(range(length))
+    assert expand(key, b"info", 32) == hmac.digest(key, b"info\x01", "sha256")
