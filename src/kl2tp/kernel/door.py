@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TypeVar, cast
 
 from kl2tp.kernel import l2tp, netns, rtnl, xfrm
 from kl2tp.kernel.host import Host
@@ -24,7 +23,6 @@ _PATIENCE_S = 10.0
 _STILL_TAKEN = frozenset({errno.EEXIST, errno.EADDRINUSE})
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.001, 0.05
 
-_T = TypeVar("_T")
 Error = KernelError | netns.NoNamespace
 
 
@@ -314,21 +312,35 @@ class Door:
 
     def _addresses(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
         devices = host.device_indexes(op.target.ifname for op in ops if isinstance(op.target, Address))
-        return _on_devices(host.route, ops, devices, _ADDRESS, lambda a: a.ifname)
+        return _on_devices(host.route, ops, devices, _address_requests)
 
     def _routes(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
         devices = host.device_indexes(
             op.target.device for op in ops if isinstance(op.target, Route) and op.target.device
         )
-        return _on_devices(host.route, ops, {**devices, "": 0}, _ROUTE, lambda r: r.device)
+        return _on_devices(host.route, ops, {**devices, "": 0}, _route_requests)
 
 
-_ADDRESS = {
-    Verb.CREATE: rtnl.address_add,
-    Verb.UPDATE: rtnl.address_add,
-    Verb.DELETE: rtnl.address_delete,
-}
+_DELETIONS = (rtnl.RTM_DELADDR, rtnl.RTM_DELROUTE)
 _ROUTE = {Verb.CREATE: rtnl.route_add, Verb.UPDATE: rtnl.route_replace, Verb.DELETE: rtnl.route_delete}
+
+
+def _address_requests(op: Operation, index: int) -> list[Message]:
+    target, before = op.target, op.before
+    assert isinstance(target, Address)
+    assert isinstance(before, Address | None)
+    if op.verb is Verb.DELETE:
+        return [rtnl.address_delete(target, index)]
+    requests = [rtnl.address_add(target, index)]
+    if before and before.peer != target.peer and len(target.address) == 4:
+        # IPv4 addresses with different peers are different ones. The old goes last: a device's last takes its routes.
+        requests.append(rtnl.address_delete(before, index))
+    return requests
+
+
+def _route_requests(op: Operation, index: int) -> list[Message]:
+    assert isinstance(op.target, Route)
+    return [_ROUTE[op.verb](op.target, index)]
 
 
 def _place(op: Operation) -> str:
@@ -365,26 +377,27 @@ def _on_devices(
     sock: Netlink,
     ops: Sequence[Operation],
     devices: Mapping[str, int],
-    make: Mapping[Verb, Callable[[_T, int], Message]],
-    device: Callable[[_T], str],
+    make: Callable[[Operation, int], list[Message]],
 ) -> dict[int, KernelError]:
     """Additions and deletions of things that stand on devices."""
     errors: dict[int, KernelError] = {}
     requests: list[Message] = []
     owners: list[int] = []
     for index, op in enumerate(ops):
-        target = cast(_T, op.target)
-        number = devices.get(device(target))
+        target = op.target
+        assert isinstance(target, Address | Route)
+        device = target.ifname if isinstance(target, Address) else target.device
+        number = devices.get(device)
         if number is None:
             if op.verb is not Verb.DELETE:
-                errors[index] = KernelError(errno.ENODEV, f"there is no device {device(target)}")
+                errors[index] = KernelError(errno.ENODEV, f"there is no device {device}")
             continue
-        requests.append(make[op.verb](target, number))
-        owners.append(index)
+        parts = make(op, number)
+        requests += parts
+        owners += [index] * len(parts)
     for position, error in sock.batch(requests).items():
-        index = owners[position]
-        if not (ops[index].verb is Verb.DELETE and error.code in rtnl.GONE):
-            errors[index] = error
+        if not (requests[position].type in _DELETIONS and error.code in rtnl.GONE):
+            errors[owners[position]] = error
     return errors
 
 

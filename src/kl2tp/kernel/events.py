@@ -187,7 +187,7 @@ def _decode_route(name: str, kind: int, payload: bytes) -> Iterator[Hint]:
         state = rtnl.LinkState(payload)
         yield DeviceHint(name, state.name, state.alias, state if kind == rtnl.RTM_NEWLINK else None)
     elif kind in (rtnl.RTM_NEWADDR, rtnl.RTM_DELADDR):
-        index, address, plen = rtnl.decode_address(payload)
+        index, address, plen, _ = rtnl.decode_address(payload)
         yield AddressHint(name, index, address, plen, kind == rtnl.RTM_NEWADDR)
     elif kind in (rtnl.RTM_NEWROUTE, rtnl.RTM_DELROUTE):
         yield RouteHint(name, *rtnl.route_identity(payload))

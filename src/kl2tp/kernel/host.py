@@ -164,12 +164,12 @@ class Host:
             found[link.key] = link
             if name in with_addresses:
                 indexes.add(state.index)
-        for index, raw, plen in self._addresses(indexes):
-            address = Address(self.name, self._names.get(index, ""), raw, plen)
+        for index, raw, plen, peer in self._addresses(indexes):
+            address = Address(self.name, self._names.get(index, ""), raw, plen, peer)
             found[address.key] = address
 
-    def _addresses(self, indexes: Collection[int]) -> Iterable[tuple[int, bytes, int]]:
-        """(device, address, prefix length) of these devices. Of many: by one dump of all addresses."""
+    def _addresses(self, indexes: Collection[int]) -> Iterable[tuple[int, bytes, int, bytes]]:
+        """(device, address, prefix length, peer) of these devices. Of many: by one dump of all addresses."""
         if len(indexes) < _MANY or self._address_count > _CROWD * len(indexes):
             for index in indexes:
                 yield from self._addresses_of(index)
@@ -180,7 +180,7 @@ class Host:
             if rtnl.address_index(reply.payload) in indexes:
                 yield rtnl.decode_address(reply.payload)
 
-    def _addresses_of(self, index: int) -> Iterable[tuple[int, bytes, int]]:
+    def _addresses_of(self, index: int) -> Iterable[tuple[int, bytes, int, bytes]]:
         try:
             return [rtnl.decode_address(r.payload) for r in self._dump(self.route, *rtnl.address_dump(index))]
         except KernelError as error:

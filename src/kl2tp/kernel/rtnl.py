@@ -124,7 +124,7 @@ class LinkState:
 def _address_body(address: Address, index: int) -> bytes:
     family = socket.AF_INET if len(address.address) == 4 else socket.AF_INET6
     head = _IFADDR.pack(family, address.prefix_length, 0, 0, index)
-    return head + attr(_IFA_LOCAL, address.address) + attr(_IFA_ADDRESS, address.address)
+    return head + attr(_IFA_LOCAL, address.address) + attr(_IFA_ADDRESS, address.peer or address.address)
 
 
 def address_add(address: Address, index: int) -> Message:
@@ -145,11 +145,13 @@ def address_index(payload: bytes) -> int:
     return int(_u32.unpack_from(payload, 4)[0])
 
 
-def decode_address(payload: bytes) -> tuple[int, bytes, int]:
-    """(device index, address, prefix length)."""
+def decode_address(payload: bytes) -> tuple[int, bytes, int, bytes]:
+    """(device index, address, prefix length, address of the other end of a point-to-point device or b"")."""
     _, plen, _, _, index = _IFADDR.unpack_from(payload)
     found = attributes(payload, 8)
-    return index, found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b""), plen
+    peer = found.get(_IFA_ADDRESS, b"")
+    local = found.get(_IFA_LOCAL) or peer
+    return index, local, plen, peer if peer != local else b""
 
 
 def _route(route: Route, index: int) -> bytes:

@@ -150,6 +150,8 @@ class Address:
     ifname: str
     address: bytes
     prefix_length: int
+    peer: bytes = b""
+    """The address at the other end of a point-to-point device, to which the prefix then belongs; empty: none."""
 
     kind: ClassVar[str] = "address"
 
@@ -158,6 +160,8 @@ class Address:
         return ("address", self.netns, self.ifname, self.address.hex(), self.prefix_length)
 
     def __str__(self) -> str:
+        if self.peer:
+            return f"address {text(self.address)} peer {prefix(self.peer, self.prefix_length)} dev {self.ifname}"
         return f"address {prefix(self.address, self.prefix_length)} dev {self.ifname}"
 
 

@@ -373,9 +373,9 @@ def state(host: Host) -> dict[str, str]:
         for reply in _dump(host, l2tp.NETLINK_GENERIC, *host.l2tp.dump_request(request)):
             _l2tp(kind, reply, found)
     for reply in _dump(host, rtnl.NETLINK_ROUTE, *rtnl.address_dump()):
-        index, address, length = rtnl.decode_address(reply)
+        index, address, length, peer = rtnl.decode_address(reply)
         if address[:2] != b"\xfe\x80":
-            found[f"address {names[index]} {address.hex()}/{length}"] = f"scope {reply[3]}"
+            found[f"address {names[index]} {address.hex()}/{length}"] = f"scope {reply[3]} peer {peer.hex()}"
     for reply in _dump(host, rtnl.NETLINK_ROUTE, rtnl.RTM_GETROUTE, bytes(12)):
         if reply[5] != _KERNEL_ROUTE and reply[7] == 1:
             fields = attributes(reply, 12)

@@ -68,9 +68,9 @@ links = st.builds(
 
 @st.composite
 def interface_addresses(draw: st.DrawFn) -> Address:
-    """An address with a prefix length of its family."""
-    address = draw(addresses)
-    return Address("", draw(names), address, draw(st.integers(0, len(address) * 8)))
+    """An address with a prefix length of its family, perhaps of a point-to-point device."""
+    address, peer = draw(pairs.filter(lambda pair: pair[0] != pair[1]))
+    return Address("", draw(names), address, draw(st.integers(0, len(address) * 8)), draw(st.sampled_from((b"", peer))))
 
 
 @st.composite

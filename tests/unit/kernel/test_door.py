@@ -310,6 +310,29 @@ def test_a_master_is_set_only_when_it_changes(door: Door, host: FakeHost) -> Non
     assert masters == [0, 1, 0]
 
 
+POINT_TO_POINT = Address("", "l0", HERE, 32, THERE)
+
+
+def test_another_peer_makes_another_ipv4_address_before_the_old_one_goes(door: Door, host: FakeHost) -> None:
+    before = replace(POINT_TO_POINT, peer=bytes((10, 0, 0, 9)))
+    door.execute([operation(Verb.UPDATE, POINT_TO_POINT, before=before)])
+    assert host.sent("route") == [rtnl.RTM_NEWADDR, rtnl.RTM_DELADDR]
+    added, deleted = (rtnl.decode_address(message.payload) for _, message in host.log)
+    assert (added[3], deleted[3]) == (THERE, before.peer)
+
+
+def test_another_peer_of_an_ipv6_address_is_set_in_place(door: Door, host: FakeHost) -> None:
+    wanted = Address("", "l0", bytes(15) + b"\1", 128, bytes(15) + b"\2")
+    door.execute([operation(Verb.UPDATE, wanted, before=replace(wanted, peer=b""))])
+    assert host.sent("route") == [rtnl.RTM_NEWADDR]
+
+
+def test_an_old_address_that_is_gone_already_is_no_failure(door: Door, host: FakeHost) -> None:
+    host.refuse["route"] = lambda m: errno.EADDRNOTAVAIL if m.type == rtnl.RTM_DELADDR else None
+    outcome = door.execute([operation(Verb.UPDATE, POINT_TO_POINT, before=replace(POINT_TO_POINT, peer=b""))])
+    assert outcome.failed == {}
+
+
 # -- patience --------------------------------------------------------------------------------------------------------
 
 

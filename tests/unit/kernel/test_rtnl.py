@@ -87,7 +87,8 @@ def test_a_device_is_moved_by_name_and_descriptor() -> None:
 @given(objects.interface_addresses(), st.integers(1, 1000))
 def test_an_address_is_read_as_it_was_added(address: Address, number: int) -> None:
     for message in (rtnl.address_add(address, number), rtnl.address_delete(address, number)):
-        assert rtnl.decode_address(message.payload) == (number, address.address, address.prefix_length)
+        found = (number, address.address, address.prefix_length, address.peer)
+        assert rtnl.decode_address(message.payload) == found
 
 
 @given(objects.interface_addresses())
@@ -98,18 +99,19 @@ def test_pyroute2_reads_our_addresses(address: Address) -> None:
         address.prefix_length,
         7,
     )
+    assert addr.parse(found["ADDRESS"]) == (address.peer or address.address)
     assert found["family"] == addr.family(address.address)
 
 
-def test_of_a_point_to_point_address_the_local_end_counts() -> None:
+def test_of_a_point_to_point_address_both_ends_are_read() -> None:
     attributes = [("IFA_ADDRESS", "192.0.2.2"), ("IFA_LOCAL", "192.0.2.1")]
     payload = encoded(ifaddrmsg, {"family": 2, "prefixlen": 32, "index": 3}, attributes)
-    assert rtnl.decode_address(payload) == (3, addr.parse("192.0.2.1"), 32)
+    assert rtnl.decode_address(payload) == (3, addr.parse("192.0.2.1"), 32, addr.parse("192.0.2.2"))
 
 
 def test_an_ipv6_address_has_no_local_end() -> None:
     payload = encoded(ifaddrmsg, {"family": 10, "prefixlen": 64, "index": 3}, [("IFA_ADDRESS", "2001:db8::1")])
-    assert rtnl.decode_address(payload) == (3, addr.parse("2001:db8::1"), 64)
+    assert rtnl.decode_address(payload) == (3, addr.parse("2001:db8::1"), 64, b"")
 
 
 # -- routes ----------------------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ OBJECTS: list[tuple[KernelObject, str]] = [
         "link l0 mtu 1400 master br0 address 02:00:00:00:00:01 down",
     ),
     (Address("", "l0", HERE, 30), "address 192.0.2.1/30 dev l0"),
+    (Address("", "l0", HERE, 32, THERE), "address 192.0.2.1 peer 203.0.113.7/32 dev l0"),
     (Route("", 254, THERE, 32, 0, device="l0"), "route 203.0.113.7/32 dev l0"),
     (Route("", 7, THERE, 24, 5, via=HERE), "route 203.0.113.7/24 via 192.0.2.1 table 7 metric 5"),
     (
