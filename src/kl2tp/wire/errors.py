@@ -4,6 +4,9 @@ A malformed header is dropped in silence. Below it, what belongs to a call ends 
 tunnel (StopCCN), each with result 2, "general error", and one of the error codes of 4.4.2.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 WRONG_LENGTH = 2
 OUT_OF_RANGE = 3
 UNKNOWN_AVP = 8
@@ -23,6 +26,8 @@ class ProtocolError(ValueError):
     """General error code to answer with, 4.4.2."""
     message_type = 0
     """Of the message in which it was; 0: not known."""
+    avps: Mapping[Any, Any] = {}
+    """What else the message said, by `kl2tp.wire.avp.Avp`: the ids that the answer is for."""
 
 
 class HeaderError(ProtocolError):

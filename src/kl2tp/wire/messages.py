@@ -11,6 +11,7 @@ from kl2tp.wire.avp import HIDDEN, MANDATORY, RESERVED, Avp, RawAvp
 from kl2tp.wire.errors import (
     OUT_OF_RANGE,
     WRONG_LENGTH,
+    AvpError,
     BadAvp,
     MalformedMessage,
     MessageError,
@@ -180,12 +181,7 @@ def decode(payload: bytes, secret: bytes | None = None) -> Message:
         if mandatory:
             raise UnknownMessage(kind)
         return Message(kind, {})
-    try:
-        return _Reader(layout, secret).read(raw)
-    except MessageError as error:
-        error.message_type = kind
-        error.call_only = layout.call
-        raise
+    return _Reader(layout, secret).read(raw)
 
 
 def _type_of(raw: list[RawAvp]) -> tuple[int, bool]:
@@ -198,7 +194,7 @@ def _type_of(raw: list[RawAvp]) -> tuple[int, bool]:
 
 
 class _Reader:
-    """Reads the AVPs of one message."""
+    """Reads the AVPs of one message, all of them even if one is wrong: the answer needs the ids that the peer chose."""
 
     __slots__ = ("_avps", "_hidden", "_ignored", "_layout", "_secret", "_vector")
 
@@ -211,52 +207,53 @@ class _Reader:
         self._ignored: list[str] = []
 
     def read(self, raw: list[RawAvp]) -> Message:
-        """The message. Raises an AvpError."""
-        layout, avps = self._layout, self._avps
-        rules = layout.rules
-        for index in range(1, len(raw)):
-            word, vendor, attribute, value = raw[index]
-            rule = rules.get(attribute)
-            if rule is None or vendor or word & RESERVED:
-                self._read_other(word, vendor, attribute, value)
-                continue
-            if attribute in avps:
-                self._ignored.append(f"AVP {attribute} came again")
-                continue
+        """The message. Raises the MessageError of the first AVP that must be understood and is not."""
+        wrong = self._read_all(raw) or self._missing()
+        if wrong is not None:
+            wrong.message_type = self._layout.type
+            wrong.call_only = self._layout.call
+            wrong.avps = self._avps
+            raise wrong
+        return Message(self._layout.type, self._avps, self._hidden, self._ignored)
+
+    def _read_all(self, raw: list[RawAvp]) -> MessageError | None:
+        """Fill in what can be read; the first error about something that need be."""
+        rules, avps = self._layout.rules, self._avps
+        wrong: MessageError | None = None
+        for word, vendor, attribute, value in raw[1:]:
             try:
-                avps[rule.avp] = self._value(rule, word, value)
-            except BadAvp as error:
-                # Malformed is like unknown: what need not be understood is left out, 7.1.
+                rule = rules.get(attribute)
+                if rule is None or vendor or word & RESERVED or attribute in avps:
+                    self._read_other(word, vendor, attribute, value)
+                else:
+                    avps[rule.avp] = _value(rule, self._reveal(rule.avp, value) if word & HIDDEN else value)
+            except AvpError as error:
+                # Malformed is like unknown: what need not be understood is left out, 4.1 and 7.1.
                 if word & MANDATORY:
-                    raise
-                self._ignored.append(str(error))
-        if not layout.required <= avps.keys():
-            missing = min(layout.required - avps.keys())
-            raise MissingAvp(f"{layout.type.name} without {missing.name}", missing, OUT_OF_RANGE)
-        if avps.get(Avp.PROTOCOL_VERSION, PROTOCOL_VERSION) >> 8 != PROTOCOL_VERSION >> 8:
-            raise UnsupportedVersion(avps[Avp.PROTOCOL_VERSION])
-        return Message(layout.type, avps, self._hidden, self._ignored)
+                    wrong = wrong or error
+                else:
+                    self._ignored.append(str(error))
+        return wrong
 
     def _read_other(self, word: int, vendor: int, attribute: int, value: bytes) -> None:
-        """A random vector, or an AVP that has no meaning here: whether it must have depends on its M bit."""
-        known = not vendor and not word & RESERVED and attribute in RULES
-        if known and attribute == Avp.RANDOM_VECTOR and not word & HIDDEN:
-            self._vector = value
-        elif known:
-            self._ignored.append(f"AVP {attribute} has no meaning in {self._layout.type.name}")
-        elif word & MANDATORY:
+        """An AVP that is none of the message: a random vector, one that is out of place, or an unknown one."""
+        if vendor or word & RESERVED or attribute not in RULES:
             raise UnknownMandatory(attribute, vendor)
+        if attribute == Avp.RANDOM_VECTOR and not word & HIDDEN:
+            self._vector = value
+        elif attribute in self._avps:
+            self._ignored.append(f"AVP {attribute} came again")
+        else:
+            self._ignored.append(f"AVP {attribute} has no meaning in {self._layout.type.name}")
 
-    def _value(self, rule: Rule, word: int, value: bytes) -> Any:
-        """What the value of an AVP says. Raises BadAvp."""
-        if word & HIDDEN:
-            value = self._reveal(rule.avp, value)
-        if not rule.shortest <= len(value) <= rule.longest:
-            raise BadAvp(f"{rule.avp.name} has {len(value)} octets", rule.avp, WRONG_LENGTH)
-        read = rule.read(value)
-        if read is None:
-            raise BadAvp(f"{rule.avp.name} has an impossible value, {value.hex()}", rule.avp, OUT_OF_RANGE)
-        return read
+    def _missing(self) -> MessageError | None:
+        """What is wrong with a message all of whose AVPs are right."""
+        layout, avps = self._layout, self._avps
+        if not layout.required <= avps.keys():
+            missing = min(layout.required - avps.keys())
+            return MissingAvp(f"{layout.type.name} without {missing.name}", missing, OUT_OF_RANGE)
+        version = avps.get(Avp.PROTOCOL_VERSION, PROTOCOL_VERSION)
+        return UnsupportedVersion(version) if version >> 8 != PROTOCOL_VERSION >> 8 else None
 
     def _reveal(self, avp: Avp, value: bytes) -> bytes:
         """Decipher with the last random vector before. Raises BadAvp."""
@@ -269,6 +266,16 @@ class _Reader:
             raise BadAvp(f"{avp.name} cannot be deciphered: the secrets differ", avp, WRONG_LENGTH)
         self._hidden.append(avp)
         return plain
+
+
+def _value(rule: Rule, value: bytes) -> Any:
+    """What the value of an AVP says. Raises BadAvp."""
+    if not rule.shortest <= len(value) <= rule.longest:
+        raise BadAvp(f"{rule.avp.name} has {len(value)} octets", rule.avp, WRONG_LENGTH)
+    read = rule.read(value)
+    if read is None:
+        raise BadAvp(f"{rule.avp.name} has an impossible value, {value.hex()}", rule.avp, OUT_OF_RANGE)
+    return read
 
 
 def encode(
