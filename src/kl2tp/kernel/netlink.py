@@ -13,6 +13,7 @@ import socket
 import struct
 import threading
 import time
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
@@ -37,6 +38,7 @@ _FILTER_PORTS = 200
 """A jump in a filter goes no farther than 255 instructions."""
 _NLMSGERR_ATTR_MSG = 1
 _MAX_ERRNO = 4096
+_LAST_SEQUENCE = 0xFFFFFFFF
 
 HEADER = struct.Struct("=IHHII")
 _BPF = struct.Struct("=HBBI")
@@ -243,11 +245,78 @@ class Netlink:
         failures: dict[int, KernelError] = {}
         start = 0
         while start < len(requests):
-            size, began = self._batch_size, time.monotonic()
-            self._batch(requests[start : start + size], start, failures)
-            self._adapt(time.monotonic() - began)
-            start += size
+            part = requests[start : start + self._batch_size]
+            first = self._number(len(part))
+            self._exchange(self._joined(part, first), first, len(part), start, failures)
+            start += len(part)
         return failures
+
+    def blocks(self, blocks: Sequence[bytes], offsets: Sequence[int]) -> dict[int, KernelError]:
+        """Send changes that are packed, but for their numbers, in blocks that are alike; failures as by `batch`.
+
+        `offsets` say where in each block its messages begin.
+        """
+        failures: dict[int, KernelError] = {}
+        each, start = len(offsets), 0
+        while start < len(blocks):
+            part = blocks[start : start + max(1, self._batch_size // each)]
+            count = len(part) * each
+            first = self._number(count)
+            self._exchange(self._numbered(part, offsets, first), first, count, start * each, failures)
+            start += len(part)
+        return failures
+
+    def _number(self, count: int) -> int:
+        """The first of so many new sequence numbers: 32 bits, which a long life uses up."""
+        if self._sequence + count > _LAST_SEQUENCE:
+            self._sequence = 0
+        first = self._sequence + 1
+        self._sequence += count
+        return first
+
+    def _joined(self, requests: Sequence[Message], first: int) -> bytes:
+        """Requests one behind the other, of which the last asks for an acknowledgement."""
+        last = first + len(requests) - 1
+        pack, port = HEADER.pack, self.port_id  # the kernel needs no port id, but puts it into events of XFRM
+        out = []
+        for seq, (kind, flags, payload) in enumerate(requests, first):
+            flags |= NLM_F_REQUEST if seq != last else NLM_F_REQUEST | NLM_F_ACK
+            out.append(pack(16 + len(payload), kind, flags, seq, port))
+            out.append(payload)
+            if pad := -len(payload) & 3:
+                out.append(bytes(pad))
+        return b"".join(out)
+
+    def _numbered(self, blocks: Sequence[bytes], offsets: Sequence[int], first: int) -> bytearray:
+        """The same of blocks: their numbers are filled in, those of all first messages at once, and so on."""
+        data = bytearray(b"").join(blocks)
+        step, each = len(blocks[0]) // 4, len(offsets)
+        with memoryview(data) as view, view.cast("I") as words:
+            ports = array("I", [self.port_id]) * len(blocks)
+            for number, offset in enumerate(offsets, first):
+                words[offset // 4 + 2 :: step] = array("I", range(number, number + len(blocks) * each, each))
+                words[offset // 4 + 3 :: step] = ports
+        last = len(data) - len(blocks[0]) + offsets[-1]
+        size, kind, flags, seq, port = HEADER.unpack_from(data, last)
+        HEADER.pack_into(data, last, size, kind, flags | NLM_F_ACK, seq, port)
+        return data
+
+    def _exchange(
+        self, data: bytes | bytearray, first: int, count: int, base: int, failures: dict[int, KernelError]
+    ) -> None:
+        """Send `count` changes that are numbered from `first`; note failures from index `base` on."""
+        began, last = time.monotonic(), first + count - 1
+        self.sent += count
+        self._socket.send(data)
+        acknowledged = False
+        while not acknowledged:
+            for kind, flags, seq, _, payload in messages(self._receive()):
+                if kind != _NLMSG_ERROR or not first <= seq <= last:
+                    continue
+                if error := error_in(flags, payload):
+                    failures[base + seq - first] = error
+                acknowledged |= seq == last
+        self._adapt(time.monotonic() - began)
 
     def _adapt(self, took: float) -> None:
         """Shorter batches where requests are slow: a uniprocessor kernel does nothing else during one."""
@@ -255,30 +324,6 @@ class Netlink:
             self._batch_size = max(_LEAST_BATCH, self._batch_size // 2)
         elif took < _BATCH_S / 3:
             self._batch_size = min(BATCH, self._batch_size * 2)
-
-    def _batch(self, requests: Sequence[Message], base: int, failures: dict[int, KernelError]) -> None:
-        first = self._sequence + 1
-        last = self._sequence = self._sequence + len(requests)
-        pack, port = HEADER.pack, self.port_id  # the kernel needs no port id, but puts it into events of XFRM
-        out = []
-        seq = first
-        for kind, flags, payload in requests:
-            flags |= NLM_F_REQUEST if seq != last else NLM_F_REQUEST | NLM_F_ACK
-            out.append(pack(16 + len(payload), kind, flags, seq, port))
-            out.append(payload)
-            if pad := -len(payload) & 3:
-                out.append(bytes(pad))
-            seq += 1
-        self.sent += len(requests)
-        self._socket.send(b"".join(out))
-        while True:
-            for kind, flags, seq, _, payload in messages(self._receive()):
-                if kind != _NLMSG_ERROR or not first <= seq <= last:
-                    continue
-                if error := error_in(flags, payload):
-                    failures[base + seq - first] = error
-                if seq == last:
-                    return
 
     def request(self, message: Message) -> None:
         """One change; raises KernelError."""
@@ -293,8 +338,7 @@ class Netlink:
         return results
 
     def _get(self, requests: Sequence[Message]) -> list[Reply | KernelError]:
-        first = self._sequence + 1
-        self._sequence += len(requests)
+        first = self._number(len(requests))
         out = []
         for seq, (kind, flags, payload) in enumerate(requests, first):
             out.append(
@@ -317,8 +361,7 @@ class Netlink:
 
     def dump(self, kind: int, payload: bytes) -> Iterator[Reply]:
         """All objects of a kind. Raises KernelError; EAGAIN: the table changed meanwhile, entries may be missing."""
-        self._sequence += 1
-        want = self._sequence
+        want = self._number(1)
         self._socket.send(HEADER.pack(16 + len(payload), kind, NLM_F_REQUEST | NLM_F_DUMP, want, 0) + payload)
         interrupted = False
         while True:
@@ -341,19 +384,17 @@ class Netlink:
         requests = list(requests)
         if not requests:
             return  # not every kernel acknowledges an empty batch
-        first = self._sequence + 1
-        out = []
-        count = 0
-        for kind, flags, payload in (begin, *requests, end):
-            self._sequence += 1
-            count += 1
-            out.append(HEADER.pack(16 + len(payload), kind, flags | NLM_F_REQUEST, self._sequence, 0) + payload)
+        first = self._number(len(requests) + 2)
+        out = [
+            HEADER.pack(16 + len(payload), kind, flags | NLM_F_REQUEST, seq, 0) + payload
+            for seq, (kind, flags, payload) in enumerate((begin, *requests, end), first)
+        ]
         # Only the last request proper is acknowledged: errors come anyway, thousands of replies would overflow.
         size, kind, flags, seq, pid = HEADER.unpack_from(out[-2])
         out[-2] = HEADER.pack(size, kind, flags | NLM_F_ACK, seq, pid) + out[-2][16:]
-        self.sent += count - 2
+        self.sent += len(requests)
         self._socket.send(b"".join(out))
-        last = self._sequence - 1
+        last = first + len(requests)
         errors: list[KernelError] = []
         done = False
         while not done:

@@ -391,3 +391,57 @@ def test_a_number_that_is_no_error_is_one_all_the_same(code: int) -> None:
 )
 def test_attributes_are_padded_to_four_bytes(encoded: bytes, expected: str) -> None:
     assert encoded.hex() == expected
+
+
+# -- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def test_sequence_numbers_begin_anew_before_they_run_out(route: Netlink) -> None:
+    route._sequence = 0xFFFFFFFF - 5
+    question = rtnl.link_get("lo")
+    assert set(route.batch([question, UNKNOWN] * 4)) == {1, 3, 5, 7}
+    route._sequence = 0xFFFFFFFF - 1
+    assert all(isinstance(reply, Reply) for reply in route.get([question] * 3))
+    route._sequence = 0xFFFFFFFF
+    assert list(route.dump(*rtnl.link_dump()))
+
+
+# -- what is packed already ------------------------------------------------------------------------------------------
+
+
+def packed(*requests: Message) -> bytes:
+    """A block of requests without numbers."""
+    return b"".join(HEADER.pack(16 + len(m.payload), m.type, m.flags | 1, 0, 0) + m.payload for m in requests)
+
+
+def test_failures_in_blocks_are_attributed(route: Netlink) -> None:
+    question = rtnl.link_get("lo")
+    assert len(question.payload) % 4 == 0
+    unknown = UNKNOWN._replace(payload=bytes(len(question.payload)))
+    good, bad = packed(question, question, question), packed(question, unknown, question)
+    offsets = [0, len(good) // 3, 2 * len(good) // 3]
+    blocks = [bad if number % 4 == 0 else good for number in range(BATCH)]
+    failures = route.blocks(blocks, offsets)
+    assert set(failures) == {3 * number + 1 for number in range(0, BATCH, 4)}
+    assert {error.code for error in failures.values()} == {errno.EOPNOTSUPP}
+    assert route.sent == 3 * BATCH
+
+
+def test_blocks_are_sent_as_a_batch_of_the_same_requests_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[bytes] = []
+
+    def exchange(self: Netlink, data: bytes, *_: object) -> None:
+        sent.append(bytes(data))
+
+    monkeypatch.setattr(Netlink, "_exchange", exchange)
+    requests = [Message(100 + number, 0x200, bytes([number]) * 8 * (1 + number % 2)) for number in range(6)]
+    with Netlink(rtnl.NETLINK_ROUTE) as sock:
+        sock.batch(requests)
+        sock._sequence = 0
+        sock.blocks([packed(*requests[n : n + 2]) for n in (0, 2, 4)], [0, 16 + len(requests[0].payload)])
+    assert sent[0] == sent[1]
+
+
+def test_no_blocks_are_nothing(route: Netlink) -> None:
+    assert route.blocks([], [0]) == {}
+    assert route.sent == 0
