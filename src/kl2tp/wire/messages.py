@@ -120,7 +120,7 @@ class Message:
         return f"<{name}: {', '.join(avp.name for avp in self.avps)}>"
 
 
-class _Layout:
+class Layout:
     """What a message may and must carry."""
 
     __slots__ = ("call", "header", "required", "rules", "type")
@@ -136,12 +136,12 @@ class _Layout:
         self.header = avps_wire.join(MANDATORY, Avp.MESSAGE_TYPE, kind.to_bytes(2, "big"))
 
 
-def _layouts() -> dict[int, _Layout]:
+def _layouts() -> dict[int, Layout]:
     """Sections 6.1 to 6.14."""
-    layouts: dict[int, _Layout] = {}
+    layouts: dict[int, Layout] = {}
 
     def add(kind: MessageType, required: Collection[Avp] = (), optional: Collection[Avp] = ()) -> None:
-        layouts[kind] = _Layout(kind, kind > MessageType.HELLO, required, optional)
+        layouts[kind] = Layout(kind, kind > MessageType.HELLO, required, optional)
 
     proxy = tuple(avp for avp in Avp if Avp.INITIAL_RECEIVED_LCP_CONFREQ <= avp <= Avp.PROXY_AUTHEN_RESPONSE)
     introduction = (Avp.PROTOCOL_VERSION, Avp.HOST_NAME, Avp.FRAMING_CAPABILITIES, Avp.ASSIGNED_TUNNEL_ID)
@@ -169,14 +169,15 @@ def _layouts() -> dict[int, _Layout]:
     return layouts
 
 
-_LAYOUTS = _layouts()
+LAYOUTS = _layouts()
+"""By message type."""
 
 
 def decode(payload: bytes, secret: bytes | None = None) -> Message:
     """A message from the AVPs of a control packet. Raises a MessageError, which says what to answer."""
     raw = avps_wire.split(payload)
     kind, mandatory = _type_of(raw)
-    layout = _LAYOUTS.get(kind)
+    layout = LAYOUTS.get(kind)
     if layout is None:
         if mandatory:
             raise UnknownMessage(kind)
@@ -198,7 +199,7 @@ class _Reader:
 
     __slots__ = ("_avps", "_hidden", "_ignored", "_layout", "_secret", "_vector")
 
-    def __init__(self, layout: _Layout, secret: bytes | None) -> None:
+    def __init__(self, layout: Layout, secret: bytes | None) -> None:
         self._layout = layout
         self._secret = secret
         self._vector: bytes | None = None
@@ -287,7 +288,7 @@ def encode(
     random: Callable[[int], bytes] = os.urandom,
 ) -> bytes:
     """The AVPs of a message; those of `hide` that it has are hidden. Raises ValueError if they don't make one."""
-    layout = _LAYOUTS[kind]
+    layout = LAYOUTS[kind]
     if not layout.required <= avps.keys():
         raise ValueError(f"{kind.name} needs {', '.join(avp.name for avp in layout.required - avps.keys())}")
     parts = [layout.header]
