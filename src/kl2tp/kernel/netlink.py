@@ -247,7 +247,7 @@ class Netlink:
         while start < len(requests):
             part = requests[start : start + self._batch_size]
             first = self._number(len(part))
-            self._exchange(self._joined(part, first), first, len(part), start, failures)
+            self._change(self._joined(part, first), first, len(part), start, failures)
             start += len(part)
         return failures
 
@@ -262,7 +262,7 @@ class Netlink:
             part = blocks[start : start + max(1, self._batch_size // each)]
             count = len(part) * each
             first = self._number(count)
-            self._exchange(self._numbered(part, offsets, first), first, count, start * each, failures)
+            self._change(self._numbered(part, offsets, first), first, count, start * each, failures)
             start += len(part)
         return failures
 
@@ -301,7 +301,7 @@ class Netlink:
         HEADER.pack_into(data, last, size, kind, flags | NLM_F_ACK, seq, port)
         return data
 
-    def _exchange(
+    def _change(
         self, data: bytes | bytearray, first: int, count: int, base: int, failures: dict[int, KernelError]
     ) -> None:
         """Send `count` changes that are numbered from `first`; note failures from index `base` on."""

@@ -430,10 +430,10 @@ def test_failures_in_blocks_are_attributed(route: Netlink) -> None:
 def test_blocks_are_sent_as_a_batch_of_the_same_requests_is(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[bytes] = []
 
-    def exchange(self: Netlink, data: bytes, *_: object) -> None:
+    def change(self: Netlink, data: bytes, *_: object) -> None:
         sent.append(bytes(data))
 
-    monkeypatch.setattr(Netlink, "_exchange", exchange)
+    monkeypatch.setattr(Netlink, "_change", change)
     requests = [Message(100 + number, 0x200, bytes([number]) * 8 * (1 + number % 2)) for number in range(6)]
     with Netlink(rtnl.NETLINK_ROUTE) as sock:
         sock.batch(requests)
