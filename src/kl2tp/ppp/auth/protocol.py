@@ -7,6 +7,19 @@ number. After every input their owner takes their frames and looks at `result` a
 from collections.abc import Sequence
 from typing import Protocol
 
+from kl2tp.model.calls import CHAP, EAP_MD5, EAP_MSCHAPV2, MSCHAPV2, PAP
+from kl2tp.wire import ppp
+
+PROTOCOLS: dict[str, tuple[bytes, int]] = {
+    PAP: (b"\xc0\x23", ppp.Protocol.PAP),
+    CHAP: (b"\xc2\x23\x05", ppp.Protocol.CHAP),
+    MSCHAPV2: (b"\xc2\x23\x81", ppp.Protocol.CHAP),
+    EAP_MD5: (b"\xc2\x27", ppp.Protocol.EAP),
+    EAP_MSCHAPV2: (b"\xc2\x27", ppp.Protocol.EAP),
+}
+"""How LCP asks for each way (value of its option: the protocol, for CHAP with the algorithm), and what it speaks.
+LCP knows EAP as one thing: which of its methods is taken is agreed upon inside."""
+
 
 class Attempt(Protocol):
     """A peer's claim to be somebody."""
