@@ -50,15 +50,35 @@ def run(args: argparse.Namespace) -> int:
         problems = [_problem(problem) for problem in error.problems]
         print(json.dumps({"valid": False, "file": path, "problems": problems}, indent=2))
         return exits.USAGE
-    tunnels, sessions = len(desired.tunnels), sum(len(tunnel.sessions) for tunnel in desired.tunnels)
-    protected = sum(1 for tunnel in desired.tunnels if tunnel.ipsec)
     if args.json:
-        found = {"tunnels": tunnels, "sessions": sessions, "protected": protected}
-        print(json.dumps({"valid": True, "file": path, "problems": [], **found}, indent=2))
+        print(json.dumps({"valid": True, "file": path, "problems": [], **numbers(desired)}, indent=2))
     else:
-        what = f"{counted(tunnels, 'tunnel')} ({protected:,} with IPsec), {counted(sessions, 'session')}"
-        print(f"{path} is valid: {what}; read in {duration(time.perf_counter() - began)}.")
+        print(f"{path} is valid: {summary(desired)}; read in {duration(time.perf_counter() - began)}.")
     return exits.OK
+
+
+def numbers(desired: Any) -> dict[str, int]:
+    """How much there is of everything."""
+    return {
+        "tunnels": len(desired.tunnels),
+        "sessions": sum(len(tunnel.sessions) for tunnel in desired.tunnels),
+        "protected": sum(1 for tunnel in desired.tunnels if tunnel.ipsec),
+        "lns": len(desired.lns),
+        "lac": len(desired.lac),
+        "pools": len(desired.pools),
+    }
+
+
+def summary(desired: Any) -> str:
+    """The same in words, of what there is."""
+    count = numbers(desired)
+    parts = []
+    if count["tunnels"] or not (count["lns"] or count["lac"]):
+        parts += [f"{counted(count['tunnels'], 'tunnel')} ({count['protected']:,} with IPsec)"]
+        parts += [counted(count["sessions"], "session")]
+    for kind, noun in (("lns", "LNS profile"), ("lac", "LAC call"), ("pools", "pool")):
+        parts += [counted(count[kind], noun)] if count[kind] else []
+    return ", ".join(parts)
 
 
 def invalid(path: str, error: Any) -> exits.CommandError:

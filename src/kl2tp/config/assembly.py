@@ -5,18 +5,23 @@ of a few. That takes the defaults to be known; where they come after the tunnels
 for them.
 """
 
-from kl2tp.config import document, sets
+from kl2tp.config import calls, document, sets
 from kl2tp.config.build import Builder, bases
+from kl2tp.config.call_scalars import POOL_NAME
+from kl2tp.config.call_schema import LAC, LNS, POOL, USERS
+from kl2tp.config.conflicts import Claims
 from kl2tp.config.document import Node, Scalar
 from kl2tp.config.draft import Draft
 from kl2tp.config.fields import Bases, Broken, Fields, Reader, named_pairs, twice, unknown
 from kl2tp.config.key import Section
 from kl2tp.config.problem import Bad, Mark, Problems
-from kl2tp.config.scalar import NAME, show
+from kl2tp.config.scalar import NAME, Type, show
 from kl2tp.config.schema import DAEMON, DEFAULTS, TOP, TUNNEL, advice
 from kl2tp.model.desired import DaemonSpec, Desired
 from kl2tp.model.spec import Where
 
+WAITING = ("tunnels", "sets", "lns", "lac", "pools", "users")
+"""What waits for the end of its file, as the defaults may come after it."""
 BATCH = 16
 """Tunnels that are built together: what the processor's caches hold of their nodes and fields."""
 
@@ -30,6 +35,11 @@ class Assembly:
         self.daemon = DaemonSpec()
         self.inherited: Bases = {}
         self.builder: Builder | None = None
+        self.calls = calls.CallBuilder(problems)
+        self.inherited_by: dict[str, Bases] = {"lns": {}, "lac": {}}
+        """What calls inherit."""
+        self.complete = True
+        """Whether all files so far could be read."""
 
     def add(self, name: str, text: str | None) -> None:
         """Add a file; None stands for the text of one that could not be read."""
@@ -42,17 +52,24 @@ class Assembly:
         file.flush()
         if complete:
             file.finish()
+        else:
+            self.complete = False
 
     def begin(self, defaults: Fields | None) -> Builder:
         """Take note of the defaults: from now on tunnels can be built."""
         self.inherited = bases(defaults)
         self.builder = Builder(self.problems, self.inherited)
+        self.inherited_by = {kind: calls.bases(defaults, kind) for kind in self.inherited_by}
         return self.builder
 
     def finish(self) -> Desired:
         """All that was added. Raises `ConfigError` if anything is wrong with it."""
+        desired = Desired(tuple(self.builder.tunnels if self.builder is not None else ()), self.daemon)
+        if self.calls:
+            claims = Claims(self.problems) if self.builder is None else self.builder.claims
+            desired = self.calls.finish(desired, claims, self.complete)
         self.problems.check()
-        return Desired(tuple(self.builder.tunnels if self.builder is not None else ()), self.daemon)
+        return desired
 
 
 class _Start:
@@ -119,10 +136,10 @@ class _File:
                 continue
         builder.add(drafts)
 
-    def _checked(self, name: str, mark: Mark) -> str:
-        """The name of a tunnel; if it is wrong, something to call it by in messages."""
+    def _checked(self, name: str, mark: Mark, type_: Type[str] = NAME) -> str:
+        """The name of a tunnel or call; if it is wrong, something to call it by in messages."""
         try:
-            return NAME.read(name)
+            return type_.read(name)
         except Bad as bad:
             self.problems.add(mark, bad.message, bad.hint)
             return show(name)
@@ -139,7 +156,7 @@ class _File:
             twice(self.problems, key, mark, self.places[key])
             return
         self.places[key] = mark
-        if key in ("tunnels", "sets"):
+        if key in WAITING:
             self.waiting[key] = node
         elif not self.main:
             self.problems.add(mark, f"{key} stands in the main file only", f"move it to {self.assembly.main}")
@@ -169,13 +186,31 @@ class _File:
             else:
                 seen[name] = mark
                 sets.expand(reader, builder, name, mark, node)
+        self._calls()
+
+    def _calls(self) -> None:
+        """Take note of all that is about calls."""
+        for kind, section, name_type in (("pools", POOL, POOL_NAME), ("lns", LNS, NAME), ("lac", LAC, NAME)):
+            reader = Reader(self.problems, self.assembly.inherited_by.get(kind, {}))
+            for name, mark, node in self._waiting(kind):
+                called = self._checked(name, mark, name_type)
+                try:
+                    fields = reader.section(section, node, called, mark)
+                except Broken:
+                    fields = unknown(section, mark)
+                self.assembly.calls.add(kind, called, mark, fields)
+        if "users" in self.waiting:
+            mark = self.places["users"]
+            self.assembly.calls.add_users(mark, self._section(USERS, "users", mark, self.waiting["users"]))
 
     def _waiting(self, key: str) -> list[document.Pair]:
         node = self.waiting.get(key)
         if node is None:
             return []
+        section = TOP.keys[key].section
+        assert section is not None
         try:
-            return named_pairs(self.problems, node, key, key.removesuffix("s"))
+            return named_pairs(self.problems, node, key, section.name)
         except Broken:
             return []
 

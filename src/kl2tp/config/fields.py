@@ -162,7 +162,7 @@ class Reader:
             self._pairs(fields, node)
         elif type(node) is Scalar and node.empty:
             fields = Fields(section, key_mark)
-        elif type(node) is Scalar and section.short is not None:
+        elif section.short is not None and (type(node) is Scalar or section.short.many):
             fields = self._short(section, section.short, node, label)
         else:
             self.problems.add(node.mark, f"{label}: {_a(node)} where a mapping belongs", _mapping_hint(section))
@@ -171,12 +171,16 @@ class Reader:
             fields.inherit(self.bases[section])
         return fields
 
-    def _short(self, section: Section, short: Key, node: Scalar, label: str) -> Fields:
+    def _short(self, section: Section, short: Key, node: Node, label: str) -> Fields:
         assert short.type is not None
         fields = Fields(section, node.mark)
-        value = self._scalar(short.type, node, label)
+        if short.many:
+            value, varies = self._many(short, node, label)
+        else:
+            value = self._scalar(short.type, node, label)
+            varies = type(value) is Varying
         fields.own[short.name] = (value, node.mark)
-        if type(value) is Varying:
+        if varies:
             fields.vary(short.name)
         return fields
 
@@ -238,7 +242,8 @@ class Reader:
 
     def _scalar(self, type_: Type[Any], node: Node, label: str) -> Any:
         if type(node) is not Scalar:
-            self.problems.add(node.mark, f"{label}: {_a(node)} where one value belongs", _scalar_hint(node, type_))
+            instead = type_.instead or Bad(f"{_a(node)} where one value belongs", _scalar_hint(node, type_))
+            self.problems.add(node.mark, f"{label}: {instead.message}", instead.hint)
             raise Broken
         if self.templates and ("{" in node.text or "}" in node.text):
             return self._template(type_, node, label)
@@ -250,7 +255,7 @@ class Reader:
             return type_.words[text] if text in type_.words else type_.parse(text)
         except Bad as bad:
             hint = bad.hint
-            if "{" in text and not self.templates:
+            if "{" in text and not self.templates and "{" not in type_.syntax:
                 hint = "expressions in braces work in sets only"
             self.problems.add(node.mark, f"{label}: {bad.message}", hint)
             raise Broken from None

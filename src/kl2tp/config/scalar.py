@@ -31,6 +31,8 @@ class Type(Generic[T]):
     parse: Callable[[str], T]
     """Raises `Bad`."""
     words: Mapping[str, T] = field(default_factory=dict)
+    instead: Bad | None = None
+    """What to say about a mapping or a list in the place of the scalar, if not just that."""
 
     def read(self, text: str) -> T:
         """The value of `text`. Raises `Bad`."""
@@ -246,8 +248,8 @@ def _address_hint(text: str) -> str:
     return ""
 
 
-def _unicast(address: bytes, text: str) -> bytes:
-    """Refuse what can't be an end of anything."""
+def unicast(address: bytes, text: str) -> bytes:
+    """Refuse what can't be an end of anything. Raises `Bad`."""
     if not any(address):
         raise Bad(f"{show(text)} is the unspecified address", "write the address of one host")
     if len(address) == 4:
@@ -273,14 +275,14 @@ def link_local(address: bytes) -> bool:
 
 
 def _endpoint(text: str) -> bytes:
-    address = _unicast(_address(text), text)
+    address = unicast(_address(text), text)
     if link_local(address):
         raise Bad(f"{show(text)} is a link-local address", "tunnels need an address that is valid beyond one link")
     return address
 
 
 def _gateway(text: str) -> bytes:
-    return _unicast(_address(text), text)
+    return unicast(_address(text), text)
 
 
 ENDPOINT = Type("IPv4 or IPv6 address", _endpoint)
@@ -294,7 +296,7 @@ def _split(text: str) -> tuple[str, int | None]:
 
 def _interface_address(text: str) -> Net:
     part, length = _split(text)
-    address = _unicast(_address(part), part)
+    address = unicast(_address(part), part)
     bits = len(address) * 8
     if length is None:
         raise Bad(f"{show(text)} has no prefix length", f"write {text}/{bits} for a single address")
@@ -415,14 +417,19 @@ def _shown(text: str) -> str:
     return show(text) if text[:1] in "./~" and not text.endswith("=") else "the value"
 
 
-def _path(text: str) -> str:
+def secret_path(text: str, why: str) -> str:
+    """An absolute path. Raises `Bad`, with `why` it must be one."""
     if any(ord(c) < 0x20 for c in text):
         raise Bad("the value has control characters in it")
     if not text.startswith("/"):
-        raise Bad(f"{_shown(text)} is not an absolute path", "keys live in files: write the whole path, from /")
+        raise Bad(f"{_shown(text)} is not an absolute path", f"{why}: write the whole path, from /")
     if text.endswith("/") and text.strip("/"):
         return text.rstrip("/")
     return text
+
+
+def _path(text: str) -> str:
+    return secret_path(text, "keys live in files")
 
 
 def _file(text: str) -> str:

@@ -3,8 +3,8 @@
 from functools import lru_cache
 from typing import Any
 
+from kl2tp.config import call_schema, scalar, template
 from kl2tp.config import reference as _reference
-from kl2tp.config import scalar, template
 from kl2tp.config.key import Key, Section, inheritable, section
 
 # fmt: off
@@ -16,6 +16,9 @@ DAEMON = section(
         eg="1h", default="5m", fills=("DaemonSpec.resync_interval",)),
     Key("log_level", scalar.LOG_LEVEL, "How much is logged.",
         eg="debug", default="info", fills=("DaemonSpec.log_level",)),
+    Key("keep_calls", scalar.BOOLEAN,
+        "Whether calls outlive a stop of the daemon, as they do a crash or `kl2tp restart`: the keeper holds them.",
+        eg="true", default="false", fills=("DaemonSpec.keep_calls",)),
 )
 
 PEER_ROUTE = section(
@@ -193,21 +196,30 @@ DEFAULTS_SESSION = inheritable("defaults.session", "What every session inherits.
 DEFAULTS_INTERFACE = inheritable("defaults.interface", "What every interface inherits.", INTERFACE)
 DEFAULTS = section(
     "defaults",
-    "What tunnels, sessions and interfaces inherit, key by key, unless they say otherwise. Main file only.",
+    "What tunnels, sessions, interfaces and calls inherit, key by key, unless they say otherwise. Main file only.",
     *(key for key in TUNNEL if key.inherited and key.name != "ipsec"),
     Key("ipsec", None, "For every tunnel's ipsec: it protects all of them.",
         eg="{key_dir: /etc/kl2tp/keys}", section=DEFAULTS_IPSEC),
     Key("session", None, "For every session.", eg="{cookie: auto}", section=DEFAULTS_SESSION),
     Key("interface", None, "For every session's interface.", eg="{mtu: 1400}", section=DEFAULTS_INTERFACE),
+    Key("lns", None, "For every LNS profile.", eg="{control: {hello: 30s}}", section=call_schema.DEFAULTS_LNS),
+    Key("lac", None, "For every call that we place.", eg="{user: branch1}", section=call_schema.DEFAULTS_LAC),
 )
 
 TOP = section(
-    "file", "kl2tp.yaml. The files conf.d/*.yaml beside it add tunnels and sets.",
-    Key("defaults", None, "What all tunnels inherit.", section=DEFAULTS),
+    "file", "kl2tp.yaml. The files conf.d/*.yaml beside it add to all but defaults and daemon.",
+    Key("defaults", None, "What all tunnels and calls inherit.", section=DEFAULTS),
     Key("tunnels", None, "The tunnels, by name.", section=TUNNEL, named=True,
         fills=("Desired.tunnels", "TunnelSpec.name", "TunnelSpec.where")),
     Key("sets", None, "Many tunnels from one template, by name: branch-{n:04}.", section=SET, named=True,
         fills=("Desired.tunnels", "TunnelSpec.name", "TunnelSpec.where")),
+    Key("lns", None, "Peers that call us, by the name of their profile.", section=call_schema.LNS, named=True,
+        fills=("Desired.lns", "LnsSpec.name", "LnsSpec.where")),
+    Key("lac", None, "Calls that we place, by name.", section=call_schema.LAC, named=True,
+        fills=("Desired.lac", "LacSpec.name", "LacSpec.where")),
+    Key("pools", None, "Addresses for peers, by name.", section=call_schema.POOL, named=True,
+        fills=("Desired.pools", "PoolSpec.name", "PoolSpec.where")),
+    Key("users", None, "Who may log in.", section=call_schema.USERS, fills=("Desired.users",)),
     Key("daemon", None, "Settings of the daemon.", section=DAEMON, fills=("Desired.daemon",)),
 )
 
@@ -216,10 +228,9 @@ TOP = section(
 _LATER = " is not supported yet"
 _SECRETS = ("key", "keys", "secret", "shared_secret", "psk", "password", "passphrase")
 _FILE = "put it into a file that only root can read, and name that file"
-_STATIC = "only tunnels with static ids are: see tunnels and sets"
+_BY_FILE = ("key_file", "secret_file", "password_file", "files")
+"""Keys that name files with secrets."""
 ADVICE: dict[str, tuple[str, str]] = {
-    "lns": (_LATER, _STATIC),
-    "lac": (_LATER, _STATIC),
     "ike": (_LATER, "only static keys are: name a key_file, key_dir or credential"),
     **dict.fromkeys(_SECRETS, (": a secret never stands in the configuration", _FILE)),
 }
@@ -254,6 +265,25 @@ SYNONYMS: dict[str, str] = {
         "tunnels": "tunnel",
         "sets": "set",
         "defaults": "default",
+        "lns": "server servers",
+        "lac": "client clients calls",
+        "pools": "pool ip_range",
+        "users": "user accounts chap_secrets",
+        "listen": "listen_addr listen_address bind",
+        "pool": "ip_pool",
+        "auth": "authentication require",
+        "nbns": "wins ms_wins",
+        "hello": "hello_interval keepalive",
+        "dns": "ms_dns dns_servers nameservers",
+        "user": "username login",
+        "retry": "redial redial_timeout",
+        "persist": "autodial",
+        "host_names": "hostnames",
+        "window": "rws tunnel_rws",
+        "echo": "lcp_echo echo_interval",
+        "ranges": "range addresses",
+        "limits": "limit",
+        "hooks": "hook scripts",
     }.items()
     for word in words.split()
 }
@@ -265,7 +295,7 @@ def advice(where: Section, word: str) -> tuple[str, str, str]:
     """What to say about an unknown key: (message, hint, the key that was probably meant)."""
     if word.lower() in ADVICE:
         what, hint = ADVICE[word.lower()]
-        return f"{word}{what}", hint, "key_file" if where in (IPSEC, DEFAULTS_IPSEC) else "secret_file"
+        return f"{word}{what}", hint, next((key for key in _BY_FILE if key in where.keys), "")
     message = f"unknown key {scalar.show(word)} in {where.name}"
     meant = SYNONYMS.get(word.lower(), "")
     if meant not in where.keys:
@@ -284,7 +314,9 @@ def sections() -> tuple[Section, ...]:
     """All sections, in the order of the reference."""
     return (
         *(TOP, TUNNEL, SESSION, COOKIE, INTERFACE, ROUTE, IPSEC, OFFLOAD, PEER_ROUTE, SET),
-        *(DEFAULTS, DEFAULTS_SESSION, DEFAULTS_INTERFACE, DEFAULTS_IPSEC, DAEMON),
+        *call_schema.SECTIONS,
+        *(DEFAULTS, DEFAULTS_SESSION, DEFAULTS_INTERFACE, DEFAULTS_IPSEC),
+        *(call_schema.DEFAULTS_LNS, call_schema.DEFAULTS_LAC, DAEMON),
     )
 
 

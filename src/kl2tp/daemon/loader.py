@@ -13,10 +13,11 @@ from typing import Any, BinaryIO
 
 from kl2tp.config import ConfigError, load
 from kl2tp.daemon.errors import ServiceError, configuration_error
-from kl2tp.model.desired import DaemonSpec, Desired
-from kl2tp.model.spec import TunnelSpec
+from kl2tp.model.desired import Desired
 
 _SIZE = struct.Struct("!I")
+_MANY = ("tunnels", "lns", "lac", "pools")
+"""Fields of `Desired` that come in parts."""
 _PART = 100
 """Specs in one pickle: a millisecond or so of unpickling."""
 
@@ -35,8 +36,11 @@ def main(argv: list[str]) -> int:
         _send(out, ("problems", error.problems))
         return 0
     _send(out, ("daemon", desired.daemon))
-    for start in range(0, len(desired.tunnels), _PART):
-        _send(out, ("tunnels", desired.tunnels[start : start + _PART]))
+    _send(out, ("users", desired.users))
+    for kind in _MANY:
+        specs = getattr(desired, kind)
+        for start in range(0, len(specs), _PART):
+            _send(out, (kind, specs[start : start + _PART]))
     _send(out, ("end", None))
     out.flush()
     return 0
@@ -67,19 +71,20 @@ async def read(path: Path) -> Desired:
 
 
 async def _receive(stream: asyncio.StreamReader, path: Path) -> Desired:
-    tunnels: list[TunnelSpec] = []
-    daemon = DaemonSpec()
+    many: dict[str, list[Any]] = {kind: [] for kind in _MANY}
+    whole: dict[str, Any] = {}
     while True:
         (size,) = _SIZE.unpack(await stream.readexactly(_SIZE.size))
         kind, value = _unpickle(await stream.readexactly(size))
         if kind == "problems":
             raise configuration_error(path, value)
         if kind == "end":
-            return Desired(tuple(tunnels), daemon)
-        if kind == "daemon":
-            daemon = value
+            whole |= {kind: tuple(specs) for kind, specs in many.items()}
+            return Desired(**whole)
+        if kind in many:
+            many[kind] += value
         else:
-            tunnels += value
+            whole[kind] = value
         await asyncio.sleep(0)
 
 

@@ -36,6 +36,22 @@ def test_a_valid_file_is_summed_up(shell: Shell, config: Path) -> None:
     assert shell("-c", str(config), "validate").status == 0
 
 
+@pytest.mark.parametrize(
+    ("text", "summary"),
+    [
+        ("lns: {a: , b: {listen: 10.0.0.1}}\nusers: /u\n", "2 LNS profiles"),
+        ("lac: {a: {remote: 10.0.0.2}}\npools: {p: 10.9.0.0/24}\n", "1 LAC call, 1 pool"),
+        ("tunnels: {}\n", "0 tunnels (0 with IPsec), 0 sessions"),
+        (GOOD + "lac: {a: {remote: 10.0.0.2}}\n", "1 tunnel (1 with IPsec), 2 sessions, 1 LAC call"),
+    ],
+)
+def test_calls_are_counted(shell: Shell, config: Path, text: str, summary: str) -> None:
+    config.write_text(text)
+    assert f" is valid: {summary}; read in " in shell("validate", str(config)).out
+    found = shell("validate", str(config), "--json").json
+    assert (found["lns"] + found["lac"] > 0) is ("LNS" in summary or "LAC" in summary)
+
+
 def test_every_problem_is_printed_with_its_place(shell: Shell, config: Path) -> None:
     config.write_text(BAD)
     outcome = shell("validate", str(config))
@@ -69,7 +85,7 @@ def test_a_missing_file_is_one_problem(shell: Shell, config: Path) -> None:
 
 def test_the_schema_is_printed(shell: Shell) -> None:
     text = shell("schema").out
-    for key in ("tunnels", "encapsulation", "replay_window", "resync_interval"):
+    for key in ("tunnels", "encapsulation", "replay_window", "resync_interval", "listen", "pool6", "refusal_delay"):
         assert key in text
     assert json.dumps(shell("schema", "--json").json)
 

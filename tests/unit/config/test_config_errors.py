@@ -5,7 +5,11 @@ import re
 import pytest
 
 from kl2tp.config import ConfigError, Problem, loads
-from unit.config.wrong import ALL, Wrong
+from unit.config.wrong import ALL as TUNNELS
+from unit.config.wrong import Wrong
+from unit.config.wrong_calls import CALLS
+
+ALL = [*TUNNELS, *CALLS]
 
 
 def marked(text: str) -> tuple[str, dict[str, str]]:

@@ -1,5 +1,6 @@
 """The examples that operators copy."""
 
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ DOCUMENTATION = ("192.0.2.", "198.51.100.", "203.0.113.", "2001:db8:")
 
 @pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
 def test_example_is_valid(path: Path) -> None:
-    assert load(path).tunnels
+    desired = load(path)
+    assert desired.tunnels or desired.lns or desired.lac
 
 
 @pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
@@ -59,6 +61,20 @@ def test_hub_and_branch_are_two_ends_of_one_tunnel() -> None:
     assert (here.id, here.peer_id, here.cookie) == (there.peer_id, there.id, there.cookie)
     assert here.interface.routes[0].via == there.interface.addresses[0][0]
     assert there.interface.routes[0].via == here.interface.addresses[0][0]
+
+
+def test_lns_and_lac_are_two_ends() -> None:
+    desired, calls = load(DIRECTORY / "lns.yaml"), load(DIRECTORY / "lac.yaml").lac
+    office, branches = desired.lns
+    assert office.listen[0] in calls[0].remotes
+    assert fnmatch(calls[0].control.host_name, branches.host_names[0])
+    assert set(calls[0].ppp.auth) & set(branches.ppp.auth)
+    assert calls[0].control.secret_file == branches.control.secret_file
+
+
+def test_the_short_form_of_a_call_finds_what_it_needs() -> None:
+    call = load(DIRECTORY / "lac.yaml").lac[1]
+    assert (call.interface.name, call.local[1], call.retry_cap) == ("backup", 0, 120.0)
 
 
 def test_branch_set_has_500_branches() -> None:

@@ -152,12 +152,12 @@ def test_tunnels_before_an_error_in_yaml_are_judged_too() -> None:
 
 def test_error_text_has_a_line_per_problem_and_its_hint_below() -> None:
     with pytest.raises(ConfigError) as caught:
-        loads("tunels: {}\nlns: {}\n", "x.yaml")
+        loads("tunels: {}\nike: {}\n", "x.yaml")
     assert str(caught.value).split("\n") == [
         "x.yaml:1:1: unknown key 'tunels' in file",
         "    hint: did you mean tunnels?",
-        "x.yaml:2:1: lns is not supported yet",
-        "    hint: only tunnels with static ids are: see tunnels and sets",
+        "x.yaml:2:1: ike is not supported yet",
+        "    hint: only static keys are: name a key_file, key_dir or credential",
     ]
 
 

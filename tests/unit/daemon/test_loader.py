@@ -25,6 +25,12 @@ sets:
     ids: "{1000 + n}/{1000 + n}"
     sessions: {lan: {interface: {name: "br{n}"}}}
 """
+CALLS = """
+lns: {office: {ppp: {pool: customers, pool6: "2001:db8:100::/48"}}}
+pools: {customers: 10.9.0.0/20}
+users: /etc/kl2tp/users.yaml
+lac:
+""" + "".join(f"  c{n}: {{remote: 198.51.100.1, user: u{n}}}\n" for n in range(150))
 WRONG = """
 tunnels:
   a: {remote: 1.2.3, ids: 1/1}
@@ -65,6 +71,15 @@ async def test_all_tunnels_arrive_in_their_order(config: Path) -> None:
     desired = await loader.read(config)
     assert len(desired.tunnels) == 250
     assert desired == load(config)
+
+
+async def test_calls_pools_and_users_arrive_too(config: Path) -> None:
+    config.write_text(CALLS)
+    desired = await loader.read(config)
+    assert desired == load(config)
+    assert (len(desired.lns), len(desired.lac), len(desired.pools)) == (1, 150, 2)
+    assert desired.users.files == ("/etc/kl2tp/users.yaml",)
+    assert desired.lac[-1].where == load(config).lac[-1].where
 
 
 async def test_a_wrong_configuration_gives_all_its_problems(wrong: Path) -> None:
@@ -162,4 +177,4 @@ def test_parts_are_small(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (size,) = loader._SIZE.unpack(data[:4])
         kinds.append(pickle.loads(data[4 : 4 + size])[0])
         data = data[4 + size :]
-    assert kinds == ["daemon", "tunnels", "tunnels", "tunnels", "end"]
+    assert kinds == ["daemon", "users", "tunnels", "tunnels", "tunnels", "end"]
