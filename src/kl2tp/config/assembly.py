@@ -220,6 +220,7 @@ def _daemon(fields: Fields) -> DaemonSpec:
     try:
         interval: float = fields.get("resync_interval", default.resync_interval)
         level: str = fields.get("log_level", default.log_level)
+        keep: bool = fields.get("keep_calls", default.keep_calls)
     except Broken:
         return default
-    return DaemonSpec(float(interval), level)
+    return DaemonSpec(float(interval), level, keep)

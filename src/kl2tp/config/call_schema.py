@@ -177,8 +177,8 @@ _CALLS = (
 
 LNS = section(
     "lns",
-    "A profile for peers that call us. Of several that fit a peer the most exact one serves it: by host name, then by "
-    "the longest prefix, then by the address that was called.",
+    "A profile for peers that call us. Of several that fit a peer the most exact one serves it: first by the address "
+    "that was called, then by the longest prefix of peers, then by host name.",
     Key("listen", call_scalars.LISTEN,
         "Addresses that can be called: one or a list. IPv6 with a port is quoted: \"[2001:db8::1]:1701\".",
         eg="198.51.100.1", default="all, port 1701", many=True, inherited=True, fills=("LnsSpec.listen",)),

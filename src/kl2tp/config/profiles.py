@@ -144,7 +144,7 @@ class ProfileBuilder:
                 claim = (parts.fields.place(key), parts.name)
         for socket in listen or (ALL4, ALL6):
             for peer in peers or (None,):
-                for host in host_names or (None,):
+                for host in (name.lower() for name in host_names) if host_names else (None,):
                     first = self._selectors.setdefault((socket, peer, host), claim)
                     if first[1] != parts.name:
                         self._ambiguous(claim, first, socket, peer, host)

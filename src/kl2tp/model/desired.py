@@ -12,6 +12,8 @@ class DaemonSpec:
     resync_interval: float = 300.0
     """Seconds between full comparisons with the kernel."""
     log_level: str = "info"
+    keep_calls: bool = False
+    """Whether calls outlive a regular stop of the daemon, as they do a crash: the keeper holds them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,7 +235,8 @@ def test_no_tunnels_are_a_valid_configuration() -> None:
 
 
 def test_daemon_settings() -> None:
-    assert loads("daemon: {resync_interval: 2m, log_level: debug}").daemon == DaemonSpec(120.0, "debug")
+    text = "daemon: {resync_interval: 2m, log_level: debug, keep_calls: yes}"
+    assert loads(text).daemon == DaemonSpec(120.0, "debug", True)
 
 
 @pytest.mark.parametrize("enabled", [True, False])

@@ -127,5 +127,5 @@ def test_a_synonym_that_is_a_key_elsewhere_does_no_harm(word: str) -> None:
 
 
 def test_unknown_keys_without_likeness_get_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="known keys: resync_interval, log_level"):
+    with pytest.raises(ConfigError, match="known keys: resync_interval, log_level, keep_calls"):
         loads("daemon: {qqq: 1}")
