@@ -1,4 +1,4 @@
-"""Codec of the generic netlink family `l2tp`, L2TPv3 part. Layouts and traps: Documentation/networking/l2tp.rst."""
+"""Codec of the generic netlink family `l2tp`. Layouts and traps: Documentation/networking/l2tp.rst."""
 
 import struct
 
@@ -33,7 +33,7 @@ _CTRL, _CTRL_GETFAMILY = 0x10, 3
 ) = range(1, 9)
 _PW_TYPE, _ENCAP_TYPE, _L2SPEC_TYPE, _PROTO_VERSION, _IFNAME = 1, 2, 5, 7, 8
 _CONN_ID, _PEER_CONN_ID, _SESSION_ID, _PEER_SESSION_ID, _UDP_CSUM = 9, 10, 11, 12, 13
-_COOKIE, _PEER_COOKIE, _RECV_SEQ, _SEND_SEQ, _RECV_TIMEOUT = 15, 16, 18, 19, 22
+_COOKIE, _PEER_COOKIE, _RECV_SEQ, _SEND_SEQ, _RECV_TIMEOUT, _FD = 15, 16, 18, 19, 22, 23
 _IP_SADDR, _IP_DADDR, _UDP_SPORT, _UDP_DPORT, _STATS = 24, 25, 26, 27, 30
 _IP6_SADDR, _IP6_DADDR, _UDP_ZERO_CSUM6_TX, _UDP_ZERO_CSUM6_RX = 31, 32, 33, 34
 _PW_ETH = 5
@@ -100,6 +100,17 @@ class Codec:
             elif v6 and not tunnel.checksum:
                 body += [flag(_UDP_ZERO_CSUM6_TX), flag(_UDP_ZERO_CSUM6_RX)]
         return Message(self.family, 0, b"".join(body))
+
+    def managed_tunnel_create(self, tunnel_id: int, peer_id: int, descriptor: int) -> Message:
+        """Request for an L2TPv2 tunnel on a connected UDP socket of this process, with which it lives and dies."""
+        body = (
+            u32(_CONN_ID, tunnel_id),
+            u32(_PEER_CONN_ID, peer_id),
+            u8(_PROTO_VERSION, 2),
+            u16(_ENCAP_TYPE, Encap.UDP),
+            u32(_FD, descriptor),
+        )
+        return Message(self.family, 0, self._headers[TUNNEL_CREATE] + b"".join(body))
 
     def tunnel_delete(self, tunnel_id: int) -> Message:
         return Message(self.family, 0, self._headers[TUNNEL_DELETE] + u32(_CONN_ID, tunnel_id))

@@ -11,20 +11,22 @@ COUNT: Final = 64
 SIZE: Final = 32 << 10
 """Bytes that a datagram may have: the kernel makes netlink messages no longer than this."""
 _MSG_WAITFORONE = 0x10000
-_MSG_TRUNC = 0x20
+MSG_TRUNC = 0x20
 
 
-class _Vector(ctypes.Structure):
+class Vector(ctypes.Structure):
+    """struct iovec."""
+
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-class _Header(ctypes.Structure):
+class Header(ctypes.Structure):
     """struct msghdr."""
 
     _fields_ = (
         ("name", ctypes.c_void_p),
         ("name_length", ctypes.c_uint32),
-        ("vectors", ctypes.POINTER(_Vector)),
+        ("vectors", ctypes.POINTER(Vector)),
         ("vector_count", ctypes.c_size_t),
         ("control", ctypes.c_void_p),
         ("control_length", ctypes.c_size_t),
@@ -32,13 +34,13 @@ class _Header(ctypes.Structure):
     )
 
 
-class _Message(ctypes.Structure):
+class Message(ctypes.Structure):
     """struct mmsghdr."""
 
-    _fields_ = (("header", _Header), ("length", ctypes.c_uint))
+    _fields_ = (("header", Header), ("length", ctypes.c_uint))
 
 
-_recvmmsg = ctypes.CDLL(None, use_errno=True).recvmmsg
+recvmmsg = ctypes.CDLL(None, use_errno=True).recvmmsg
 
 
 class Slots(threading.local):
@@ -47,22 +49,22 @@ class Slots(threading.local):
     def __init__(self) -> None:
         self._buffer = ctypes.create_string_buffer(COUNT * SIZE)
         start = ctypes.addressof(self._buffer)
-        self._vectors = (_Vector * COUNT)(*(_Vector(start + n * SIZE, SIZE) for n in range(COUNT)))
-        self._messages = (_Message * COUNT)()
+        self._vectors = (Vector * COUNT)(*(Vector(start + n * SIZE, SIZE) for n in range(COUNT)))
+        self._messages = (Message * COUNT)()
         for message, vector in zip(self._messages, self._vectors, strict=True):
             message.header.vectors, message.header.vector_count = ctypes.pointer(vector), 1
         words = memoryview(self._messages).cast("B").cast("I")
-        step = ctypes.sizeof(_Message) // 4
-        self._lengths = words[_Message.length.offset // 4 :: step]
-        self._flags = words[(_Message.header.offset + _Header.flags.offset) // 4 :: step]
+        step = ctypes.sizeof(Message) // 4
+        self._lengths = words[Message.length.offset // 4 :: step]
+        self._flags = words[(Message.header.offset + Header.flags.offset) // 4 :: step]
         self._view = memoryview(self._buffer).cast("B")
 
     def receive(self, descriptor: int) -> list[bytes]:
         """Wait for one datagram and take all that are there. Raises OSError; EMSGSIZE if one is too long."""
-        while (count := _recvmmsg(descriptor, self._messages, COUNT, _MSG_WAITFORONE, None)) < 0:
+        while (count := recvmmsg(descriptor, self._messages, COUNT, _MSG_WAITFORONE, None)) < 0:
             if (code := ctypes.get_errno()) != errno.EINTR:
                 raise OSError(code, os.strerror(code))
-        if any(flags & _MSG_TRUNC for flags in self._flags[:count]):
+        if any(flags & MSG_TRUNC for flags in self._flags[:count]):
             raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
         view = self._view
         return [

@@ -334,10 +334,26 @@ class Netlink:
         """Pipelined reads of single objects: each gives its reply or its error."""
         results: list[Reply | KernelError] = []
         for start in range(0, len(requests), BATCH):
-            results += self._get(requests[start : start + BATCH])
+            part = requests[start : start + BATCH]
+            found = self._ask(part, len(part))
+            results += [found[index] for index in range(len(part))]
         return results
 
-    def _get(self, requests: Sequence[Message]) -> list[Reply | KernelError]:
+    def make(self, pairs: Sequence[tuple[Message, Message]]) -> list[Reply | KernelError]:
+        """Changes, each with the read of what it makes, in one go: the replies to these, or the error of the change."""
+        results: list[Reply | KernelError] = []
+        while len(results) < len(pairs):
+            size, began = self._batch_size, time.monotonic()
+            part = pairs[len(results) : len(results) + size]
+            self.sent += len(part)
+            found = self._ask([request for pair in part for request in pair], len(part))
+            results += [found[n] if n in found else found[n + 1] for n in range(0, 2 * len(part), 2)]
+            self._adapt(time.monotonic() - began)
+        return results
+
+    def _ask(self, requests: Sequence[Message], reads: int) -> dict[int, Reply | KernelError]:
+        """What came back, by index: of every read something, of what stands between them the failures."""
+        every = len(requests) // reads
         first = self._number(len(requests))
         out = []
         for seq, (kind, flags, payload) in enumerate(requests, first):
@@ -346,7 +362,7 @@ class Netlink:
             )
         self._socket.send(b"".join(out))
         results: dict[int, Reply | KernelError] = {}
-        while len(results) < len(requests):
+        while reads:
             for data in self._receive_many():
                 for kind, flags, seq, _, payload in messages(data):
                     index = seq - first
@@ -357,7 +373,8 @@ class Netlink:
                         results[index] = error or KernelError(errno.EPROTO, "acknowledged, not answered")
                     else:
                         results[index] = Reply(kind, payload)
-        return [results[index] for index in range(len(requests))]
+                    reads -= index % every == every - 1
+        return results
 
     def dump(self, kind: int, payload: bytes) -> Iterator[Reply]:
         """All objects of a kind. Raises KernelError; EAGAIN: the table changed meanwhile, entries may be missing."""

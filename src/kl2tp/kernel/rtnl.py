@@ -33,7 +33,8 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_IFALIAS, _IFLA_GROUP
     29,
 )
 _SKIP_STATS = 1 << 3
-_IFLA_LINKINFO, _INFO_KIND, _INFO_DATA, _IFLA_VRF_TABLE = 18, 1, 2, 1
+_IFLA_LINKINFO, _INFO_KIND, _INFO_DATA, _IFLA_VRF_TABLE, _IFLA_PPP_DEV_FD = 18, 1, 2, 1, 1
+_PPP = "ppp"
 MAIN_TABLE = 254
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
@@ -75,6 +76,43 @@ def link_move(name: str, namespace_fd: int) -> Message:
     """Move a device into the namespace of a descriptor."""
     body = _IFINFO.pack(0, 0, 0, 0, 0, 0) + string(_IFLA_IFNAME, name) + u32(_IFLA_NET_NS_FD, namespace_fd)
     return Message(RTM_NEWLINK, 0, body)
+
+
+def ppp_create(name: str, unit: int, mtu: int, namespace_fd: int = -1) -> Message:
+    """Make the network device of a PPP unit, whose descriptor is given; at once in another namespace, if one is given.
+
+    It is not switched on: only once a channel is connected does the kernel know that it needs no queue.
+    """
+    info = string(_INFO_KIND, _PPP) + attr(_INFO_DATA, u32(_IFLA_PPP_DEV_FD, unit))
+    body = [
+        _IFINFO.pack(0, 0, 0, 0, 0, 0),
+        string(_IFLA_IFNAME, name),
+        u32(_IFLA_MTU, mtu),
+        u32(_IFLA_GROUP, DEVICE_GROUP),
+        attr(_IFLA_LINKINFO, info),
+    ]
+    if namespace_fd >= 0:
+        body.append(u32(_IFLA_NET_NS_FD, namespace_fd))
+    return Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, b"".join(body))
+
+
+def link_up(index: int) -> Message:
+    """Switch a device on."""
+    return Message(RTM_NEWLINK, 0, _IFINFO.pack(0, 0, 0, index, _IFF_UP, _IFF_UP))
+
+
+def link_delete(index: int) -> Message:
+    return Message(RTM_DELLINK, 0, _IFINFO.pack(0, 0, 0, index, 0, 0))
+
+
+def link_group(index: int, group: int) -> Message:
+    """Put a device into a group."""
+    return Message(RTM_NEWLINK, 0, _IFINFO.pack(0, 0, 0, index, 0, 0) + u32(_IFLA_GROUP, group))
+
+
+def group_delete(group: int) -> Message:
+    """Delete all devices of a group, which then wait together for what deletion waits for."""
+    return Message(RTM_DELLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0, 0) + u32(_IFLA_GROUP, group))
 
 
 def link_set(link: Link, master_index: int, *, set_master: bool) -> Message:

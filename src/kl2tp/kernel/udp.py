@@ -1,0 +1,221 @@
+"""UDP sockets of L2TP: those that listen, and the connected one of each tunnel.
+
+The kernel gives a datagram to the socket that fits best: so the listening socket hears strangers, and a tunnel's own
+socket its peer. What comes to a tunnel's socket and is no data for a session of the kernel's is passed up.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import socket
+import struct
+import threading
+from typing import Final, TypeAlias
+
+from kl2tp.kernel import netns
+from kl2tp.kernel.many import MSG_TRUNC, Header, Message, Vector, recvmmsg
+from kl2tp.kernel.netlink import KernelError
+from kl2tp.model.addr import family, parse, text
+
+Peer: TypeAlias = tuple[bytes, int]
+"""Packed address, port."""
+_COUNT: Final = 64
+"""Datagrams received at once, at most."""
+_SIZE: Final = 4096
+"""Bytes; longer ones are dropped: no control message and no PPP frame of a negotiation is."""
+_NAME, _CONTROL = 32, 128
+"""Bytes for the sender's address, and for what the kernel tells about a datagram."""
+_IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
+_SO_MARK, _SO_RCVBUFFORCE, _SO_RCVMARK = 36, 33, 75
+_RECEIVE_BUFFER = 8 << 20
+_TRIES = 16
+_PORT = struct.Struct("!H")
+_CMSG, _CMSG_ALIGN = struct.Struct("@Nii"), ctypes.sizeof(ctypes.c_size_t)
+_MARK = struct.Struct("=I")
+
+
+class _Slots(threading.local):
+    """Room for datagrams with their senders, one set for all sockets of a thread."""
+
+    def __init__(self) -> None:
+        self._data = ctypes.create_string_buffer(_COUNT * _SIZE)
+        self._names = ctypes.create_string_buffer(_COUNT * _NAME)
+        self._control = ctypes.create_string_buffer(_COUNT * _CONTROL)
+        data, names, control = (ctypes.addressof(b) for b in (self._data, self._names, self._control))
+        self._vectors = (Vector * _COUNT)(*(Vector(data + n * _SIZE, _SIZE) for n in range(_COUNT)))
+        self._messages = (Message * _COUNT)()
+        for n, message in enumerate(self._messages):
+            message.header = Header(
+                names + n * _NAME, _NAME, ctypes.pointer(self._vectors[n]), 1, control + n * _CONTROL, _CONTROL, 0
+            )
+        self._fresh = bytes(self._messages)
+        """The headers before the kernel wrote lengths into them."""
+        self._used = 0
+
+    def receive(self, descriptor: int, limit: int) -> list[tuple[bytes, Peer, bytes, int]]:
+        """(data, sender, local address if told, mark if told) of what waits; [] if nothing does. Raises OSError."""
+        messages = self._messages
+        if self._used:
+            ctypes.memmove(messages, self._fresh, self._used * ctypes.sizeof(Message))
+        self._used = count = recvmmsg(descriptor, messages, min(limit, _COUNT), socket.MSG_DONTWAIT, None)
+        if count < 0:
+            self._used = 0
+            if (code := ctypes.get_errno()) in (errno.EAGAIN, errno.EINTR):
+                return []
+            raise OSError(code, os.strerror(code))
+        data, names = memoryview(self._data), memoryview(self._names)
+        found = []
+        for n in range(count):
+            header = messages[n].header
+            if header.flags & MSG_TRUNC or not messages[n].length:
+                continue
+            start = n * _SIZE
+            local, mark = self._told(n * _CONTROL, header.control_length) if header.control_length else (b"", 0)
+            found.append((bytes(data[start : start + messages[n].length]), _sender(names, n * _NAME), local, mark))
+        return found
+
+    def _told(self, start: int, length: int) -> tuple[bytes, int]:
+        """(local address, mark) from the control messages of a datagram."""
+        local, mark = b"", 0
+        control = memoryview(self._control)
+        offset, end = start, start + length
+        while offset + _CMSG.size <= end:
+            size, level, kind = _CMSG.unpack_from(control, offset)
+            if size < _CMSG.size:
+                break
+            data = bytes(control[offset + _CMSG.size : offset + size])
+            if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
+                local = data[8:12]
+            elif (level, kind) == (socket.IPPROTO_IPV6, _IPV6_PKTINFO):
+                local = data[:16]
+            elif (level, kind) == (socket.SOL_SOCKET, _SO_MARK):
+                mark = _MARK.unpack(data)[0]
+            offset += size + (-size % _CMSG_ALIGN)
+        return local, mark
+
+
+def _sender(names: memoryview, start: int) -> Peer:
+    """From a struct sockaddr_in or sockaddr_in6."""
+    port = _PORT.unpack_from(names, start + 2)[0]
+    if names[start : start + 2] == _INET:
+        return bytes(names[start + 4 : start + 8]), port
+    return bytes(names[start + 8 : start + 24]), port
+
+
+_INET = struct.pack("=H", socket.AF_INET)
+_slots = _Slots()
+
+
+class Listener:
+    """A socket that hears everybody who has no tunnel yet."""
+
+    __slots__ = ("_any", "_local", "_socket")
+
+    def __init__(self, address: bytes, port: int, netns_name: str = "") -> None:
+        """An address of zeros is any. Raises KernelError, NoNamespace."""
+        self._any = not any(address)
+        self._socket = _udp_socket(address, netns_name)
+        try:
+            self._socket.bind((text(address), port))
+            _set_up(self._socket, address, any_address=self._any)
+        except OSError as error:
+            self._socket.close()
+            raise _explained(error, f"listening at {text(address)} port {port}") from None
+        self._local = (address, int(self._socket.getsockname()[1]))
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def drain(self, limit: int = _COUNT) -> list[tuple[bytes, Peer, Peer]]:
+        """(data, sender, receiver) of what waits, some 64 at most."""
+        return [(data, peer, local) for data, peer, local, _ in self.drain_marked(limit)]
+
+    def drain_marked(self, limit: int = _COUNT) -> list[tuple[bytes, Peer, Peer, int]]:
+        """(data, sender, receiver, mark): the mark is what IPsec or nftables put on the packet, 0 if nothing did."""
+        address, port = self._local
+        try:
+            found = _slots.receive(self._socket.fileno(), limit)
+        except OSError:  # an ICMP error about something that was sent, told once
+            return []
+        return [(data, peer, (local or address, port), mark) for data, peer, local, mark in found]
+
+    def send(self, data: bytes, peer: Peer, local: Peer) -> None:
+        """Send from an address of this socket's. Raises OSError."""
+        target = (text(peer[0]), peer[1])
+        if not self._any:
+            self._socket.sendto(data, target)
+        elif len(local[0]) == 4:
+            told = struct.pack("=i4s4x", 0, local[0])
+            self._socket.sendmsg([data], [(socket.IPPROTO_IP, _IP_PKTINFO, told)], 0, target)
+        else:
+            told = struct.pack("=16si", local[0], 0)
+            self._socket.sendmsg([data], [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, told)], 0, target)
+
+
+def _udp_socket(address: bytes, netns_name: str = "") -> socket.socket:
+    with netns.entered(netns_name):
+        sock = socket.socket(family(address), socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # all tunnels are at the same address and port
+    return sock
+
+
+def _set_up(sock: socket.socket, address: bytes, *, any_address: bool) -> None:
+    ipv6 = len(address) == 16
+    if ipv6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    if any_address:
+        level, option = (socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO) if ipv6 else (socket.IPPROTO_IP, _IP_PKTINFO)
+        sock.setsockopt(level, option, 1)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+    except PermissionError:  # without CAP_NET_ADMIN: as much as the sysctl allows
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+    with contextlib.suppress(OSError):  # before 5.19 the kernel does not know it
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVMARK, 1)
+
+
+def open_connected(local: Peer, remote: Peer, mark: int = 0) -> socket.socket:
+    """A socket for one peer, in the thread's namespace. An empty local address: the route's. Raises KernelError.
+
+    Between `bind` and `connect` it receives what strangers send to that address and port: see `strays`.
+    """
+    sock = _udp_socket(remote[0])
+    try:
+        if mark:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
+        if local[0] or local[1]:
+            sock.bind((text(local[0]) if local[0] else "", local[1]))
+        sock.connect((text(remote[0]), remote[1]))
+    except OSError as error:
+        sock.close()
+        ends = f"{text(local[0]) or 'any'} port {local[1]} to {text(remote[0])} port {remote[1]}"
+        raise _explained(error, f"a socket from {ends}") from None
+    return sock
+
+
+def strays(sock: socket.socket) -> list[tuple[bytes, Peer]]:
+    """What a connected socket has received until now, from whomever."""
+    found = []
+    for _ in range(_TRIES):
+        try:
+            more = _slots.receive(sock.fileno(), _COUNT)
+        except OSError:  # an ICMP error, told once
+            continue
+        found += [(data, peer) for data, peer, _, _ in more]
+        if len(more) < _COUNT:
+            break
+    return found
+
+
+def source_for(remote: Peer) -> bytes:
+    """The address from which packets to a peer would leave. Raises KernelError."""
+    with open_connected((b"", 0), remote) as sock:
+        return parse(sock.getsockname()[0])
+
+
+def _explained(error: OSError, what: str) -> KernelError:
+    return KernelError(error.errno or errno.EIO, what)
