@@ -4,21 +4,8 @@ Both are fed the information of PPP frames, code first, and give such: the link 
 number. After every input their owner takes their frames and looks at `result` and `deadline`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
-
-from kl2tp.model.calls import CHAP, EAP_MD5, EAP_MSCHAPV2, MSCHAPV2, PAP
-from kl2tp.wire import ppp
-
-PROTOCOLS: dict[str, tuple[bytes, int]] = {
-    PAP: (b"\xc0\x23", ppp.Protocol.PAP),
-    CHAP: (b"\xc2\x23\x05", ppp.Protocol.CHAP),
-    MSCHAPV2: (b"\xc2\x23\x81", ppp.Protocol.CHAP),
-    EAP_MD5: (b"\xc2\x27", ppp.Protocol.EAP),
-    EAP_MSCHAPV2: (b"\xc2\x27", ppp.Protocol.EAP),
-}
-"""How LCP asks for each way (value of its option: the protocol, for CHAP with the algorithm), and what it speaks.
-LCP knows EAP as one thing: which of its methods is taken is agreed upon inside."""
 
 
 class Attempt(Protocol):
@@ -81,3 +68,6 @@ class Supplicant(_Machine, Protocol):
     @property
     def reason(self) -> str:
         """Why `result` is False: what the peer said, fit to be shown."""
+
+    def restore(self, state: Mapping[str, str | int], now: float) -> None:
+        """Go on after a success, of an earlier machine if need be."""
