@@ -17,6 +17,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "Daemon": {
         "daemon": "keep the kernel as declared",
+        "keeper": "hold the sockets of calls while the daemon is away",
         "reload": "have the daemon read its configuration again",
     },
     "Configuration": {
