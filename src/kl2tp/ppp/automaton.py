@@ -8,6 +8,7 @@ import enum
 from collections.abc import Callable
 from typing import ClassVar, TypeAlias
 
+from kl2tp.model.names import text
 from kl2tp.model.value import dataclass
 from kl2tp.ppp.transitions import NEGOTIATING, TABLE, TIMED, Action, Event, State, Transition
 from kl2tp.wire.errors import ProtocolError
@@ -20,7 +21,6 @@ from kl2tp.wire.ppp import (
     encode_option,
     encode_packet,
     is_part,
-    printable,
 )
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
@@ -30,6 +30,8 @@ REJECT = b""
 """What `_judge` says of an option that we don't know or don't want at any value."""
 _LONGEST_REASON = 100
 """Octets of text that a Terminate-Request takes along."""
+_LONGEST_TEXT = 200
+"""Octets of a peer's text that are shown."""
 _ID_LEAP = 64
 """A restored machine begins so many identifiers further on: the last that it used are not saved."""
 
@@ -267,8 +269,8 @@ class Automaton:
 
     def _receive_terminate_request(self, identifier: int, data: bytes, now: float, out: Frames) -> Signal:
         if self.state not in (State.CLOSING, State.STOPPING):
-            text = printable(data)
-            self.reason = f"the peer ended {self.NAME}" + (f": {text}" if text else "")
+            why = shown(data)
+            self.reason = f"the peer ended {self.NAME}" + (f": {why}" if why else "")
         return self._happen(Event.TERMINATE_REQUEST, now, out, identifier)
 
     def _receive_terminate_ack(self, identifier: int, data: bytes, now: float, out: Frames) -> Signal:
@@ -340,8 +342,8 @@ class Automaton:
         self._identifier = (self._identifier + 1) & 0xFF
         self._count -= 1
         self.deadline = now + self._timing.period
-        text = self.reason.encode()[:_LONGEST_REASON]
-        out.append(encode_packet(self.PROTOCOL, Code.TERMINATE_REQUEST, self._identifier, text))
+        why = self.reason.encode()[:_LONGEST_REASON]
+        out.append(encode_packet(self.PROTOCOL, Code.TERMINATE_REQUEST, self._identifier, why))
 
     def _send_terminate_ack(self, now: float, out: Frames, identifier: int, reply: bytes) -> None:
         out.append(encode_packet(self.PROTOCOL, Code.TERMINATE_ACK, identifier))
@@ -362,6 +364,11 @@ class Automaton:
         self._other_id = (number(state["o"]) + _ID_LEAP) & 0xFF
         self._acked = octets(state["a"])
         self._acked_id = number(state["ai"])
+
+
+def shown(data: bytes) -> str:
+    """A peer's text, fit to be shown; some end theirs with a zero."""
+    return text(data[:_LONGEST_TEXT].rstrip(b"\0"))
 
 
 def number(value: Json) -> int:

@@ -6,15 +6,15 @@ PFC and ACFC it only says that it would take compressed headers, which the kerne
 for these. All else is rejected.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from kl2tp.model.calls import AUTH_METHODS
 from kl2tp.model.objects import Secret
 from kl2tp.model.value import dataclass
-from kl2tp.ppp.auth.protocol import PROTOCOLS
-from kl2tp.ppp.automaton import REJECT, Automaton, Frames, Json, Restart, Signal, number
+from kl2tp.ppp.auth import PROTOCOLS
+from kl2tp.ppp.automaton import REJECT, Automaton, Frames, Json, Restart, Signal, number, shown
 from kl2tp.ppp.transitions import Event, State
 from kl2tp.wire.ppp import (
     DEFAULT_MRU,
@@ -24,10 +24,9 @@ from kl2tp.wire.ppp import (
     Protocol,
     encode_option,
     encode_packet,
-    printable,
 )
 
-Random = Callable[[int], bytes]
+Random: TypeAlias = Callable[[int], bytes]
 
 SMALLEST_MRU = 128
 """Octets; with less a peer could hardly be talked to."""
@@ -183,7 +182,6 @@ class Lcp(Automaton):
         liked = [proposal for proposal in left if proposal.option == value]
         if not left:
             return self._no_way()
-        # Ways before the one that the peer asked for are none it would go.
         self._proposals = (*liked, *(proposal for proposal in left if proposal.option != value))
         return ""
 
@@ -255,7 +253,7 @@ class Lcp(Automaton):
 
     def _receive_request(self, identifier: int, data: bytes, now: float, out: Frames) -> Signal:
         signal = super()._receive_request(identifier, data, now, out)
-        if self._loops >= _LOOPS and self.state < State.OPENED:
+        if self._loops >= min(_LOOPS, self._settings.max_failure) and self.state < State.OPENED:
             self._loops = 0
             return self.close(now, out, "the line is looped: our own magic number came back time and again") or signal
         return signal
@@ -270,7 +268,7 @@ class Lcp(Automaton):
     def _receive_other(self, code: int, identifier: int, data: bytes, now: float, out: Frames) -> Signal:
         if code in (Code.IDENTIFICATION, Code.TIME_REMAINING):
             if code == Code.IDENTIFICATION:
-                self.peer_identification = printable(data[_MAGIC:])
+                self.peer_identification = shown(data[_MAGIC:])
             return Signal.NONE
         if not Code.PROTOCOL_REJECT <= code <= Code.DISCARD_REQUEST:
             return super()._receive_other(code, identifier, data, now, out)
@@ -309,10 +307,13 @@ class Lcp(Automaton):
         if settings.identification:
             text = self.magic.to_bytes(_MAGIC, "big") + settings.identification.encode()
             out.append(self._numbered(Code.IDENTIFICATION, text))
+        self._watch(now)
+
+    def _watch(self, now: float) -> None:
         self._unanswered = 0
-        if settings.echo_interval > 0:
+        if self._settings.echo_interval > 0:
             # Links that came up together shall not ask together for ever.
-            self.deadline = now + settings.echo_interval * (0.5 + self._random(1)[0] / 512)
+            self.deadline = now + self._settings.echo_interval * (0.5 + self._random(1)[0] / 512)
 
     def handle_timer(self, now: float, out: Frames) -> Signal:
         """The restart timer, or in Opened the time for an echo."""
@@ -357,6 +358,7 @@ class Lcp(Automaton):
         for proposal in proposals(settings.answer):
             if proposal.option.hex() == state["p"]:
                 lcp.peer_proposal = proposal
+        lcp._watch(now)
         return lcp
 
 

@@ -14,8 +14,6 @@ DEFAULT_MRU = 1500
 """Octets of information that every PPP implementation takes, RFC 1661 6.1."""
 PACKET_HEADER = 4
 """Octets: code, identifier, length."""
-LONGEST_TEXT = 200
-"""Characters of a peer's text that are shown."""
 
 Option: TypeAlias = tuple[int, bytes]
 """Type and value of a configuration option."""
@@ -136,11 +134,3 @@ def is_part(options: Iterable[Option], request: bytes) -> bool:
     """Whether these options stand in a request of ours, unchanged and in this order (RFC 1661 5.4)."""
     asked = iter(decode_options(request))
     return all(option in asked for option in options)
-
-
-def printable(data: bytes) -> str:
-    """A peer's text, fit to be shown; some end theirs with a zero."""
-    text = data[:LONGEST_TEXT].rstrip(b"\0").decode("utf-8", "backslashreplace")
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -4,7 +4,7 @@ Both are fed the information of PPP frames, code first, and give such: the link 
 number. After every input their owner takes their frames and looks at `result` and `deadline`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -68,6 +68,3 @@ class Supplicant(_Machine, Protocol):
     @property
     def reason(self) -> str:
         """Why `result` is False: what the peer said, fit to be shown."""
-
-    def restore(self, state: Mapping[str, str | int], now: float) -> None:
-        """Go on after a success, of an earlier machine if need be."""
