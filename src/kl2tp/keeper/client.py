@@ -10,6 +10,7 @@ from kl2tp.keeper.protocol import DROP, FDS, FETCH, KEEP, LIST, MESSAGE, NAMES, 
 _PATIENCE_S = 60.0
 """For an answer: to drop what nobody else holds takes the kernel its time."""
 _MSG_CMSG_CLOEXEC = 0x40000000
+_INT = 4
 
 
 class KeeperError(Exception):
@@ -109,7 +110,11 @@ def _exchange(sock: socket.socket, message: bytes, fds: Sequence[int]) -> tuple[
         socket.send_fds(sock, [message], fds)
     else:
         sock.send(message)
-    answer, received, flags, _ = socket.recv_fds(sock, MESSAGE, FDS, _MSG_CMSG_CLOEXEC)
+    # Not by socket.recv_fds, which forgets its flags.
+    answer, ancillary, flags, _ = sock.recvmsg(MESSAGE, socket.CMSG_SPACE(FDS * _INT), _MSG_CMSG_CLOEXEC)
+    received: list[int] = []
+    for _, _, data in ancillary:
+        received += memoryview(data[: len(data) - len(data) % _INT]).cast("i")
     if flags & socket.MSG_CTRUNC:
         _close(received)
         raise OSError("no room for so many descriptors: raise LimitNOFILE")
