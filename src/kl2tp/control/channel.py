@@ -218,6 +218,7 @@ class Channel:
         elif self._tried >= self.tries:
             self.dead = True
             self._queue.clear()
+            self._sent = self._used = 0
         else:
             self._retransmit(now)
 
