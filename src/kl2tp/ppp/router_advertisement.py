@@ -1,4 +1,4 @@
-"""Router advertisements on one PPP link, RFC 4861 6.2: some soon after it is up, then rarely, and when they are asked for.
+"""Router advertisements on a PPP link, RFC 4861 6.2: some once it is up, then rarely, and when they are asked for.
 
 IPv6CP gives a peer nothing but its link-local address: prefix, default route, MTU and name servers come this way.
 """
