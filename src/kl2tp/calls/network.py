@@ -1,8 +1,10 @@
 """From an authenticated call to the network objects that it wants: a unit like that of a declared tunnel."""
 
 import heapq
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from kl2tp.model.calls import CallInterfaceSpec, PppSpec
 from kl2tp.model.objects import Address, Clamp, KernelObject, Link, Route
@@ -25,14 +27,14 @@ class Grant:
 
     local: bytes = b""
     peer: bytes = b""
-    from_pool: bool = False
-    """Whether `peer` goes back to the profile's pool."""
+    held: bool = False
+    """Whether `peer` was given by us, and comes back."""
     local_iid: bytes = b""
     peer_iid: bytes = b""
     """IPv6 interface identifiers, 8 bytes."""
     prefix: bytes = b""
     prefix_length: int = 64
-    prefix_from_pool: bool = False
+    prefix_held: bool = False
     routes: tuple[RouteSpec, ...] = ()
     dns: tuple[bytes, ...] = ()
 
@@ -53,14 +55,16 @@ def mru(ppp: PppSpec, *, ipv6: bool, sequencing: bool) -> int:
     return ppp.mru or min(LARGEST_MRU, largest_mtu(ppp.path_mtu, ipv6=ipv6, sequencing=sequencing))
 
 
-def unit(
-    name: str, device: str, interface: CallInterfaceSpec, table: int, mtu: int, grant: Grant, *, outside: str = ""
-) -> Unit:
-    """The objects of a call. `table` is the VRF's routing table or main; `outside` the namespace of its tunnel."""
-    netns = outside if interface.netns is None else interface.netns
-    link = Link(netns, device, mtu, interface.vrf, True, b"", outside, f"{ALIAS}{name}")
-    return Unit(name, (link, *_addresses(netns, device, grant), *_routes(netns, device, table, grant),
-                       *_clamp(netns, device, interface, mtu)))
+def unit(name: str, device: str, interface: CallInterfaceSpec, table: int, mtu: int, grant: Grant) -> Unit:
+    """The objects of a call; its device is there. `table` is the routing table of its VRF, or main."""
+    netns = interface.netns or ""
+    link = Link(netns, device, mtu, interface.vrf, True, b"", netns, f"{ALIAS}{name}")
+    parts = (
+        _addresses(netns, device, grant),
+        _routes(netns, device, table, grant),
+        _clamp(netns, device, interface, mtu),
+    )
+    return Unit(name, (link, *chain.from_iterable(parts)))
 
 
 def _addresses(netns: str, device: str, grant: Grant) -> Iterator[KernelObject]:
@@ -79,14 +83,17 @@ def _routes(netns: str, device: str, table: int, grant: Grant) -> Iterator[Kerne
             continue  # the family did not come up
         where = table if route.table == _MAIN_TABLE else route.table
         metric = route.metric or (_IPV6_METRIC if ipv6 else 0)
-        yield Route(
-            netns, where, route.destination, route.prefix_length, metric, route.via, device, tunnel_device=True
-        )
+        yield Route(netns, where, route.destination, route.prefix_length, metric, route.via, device, tunnel_device=True)
 
 
 def _clamp(netns: str, device: str, interface: CallInterfaceSpec, mtu: int) -> Iterator[KernelObject]:
     if interface.mss is not None:
         yield Clamp(netns, device, interface.mss or mss4(mtu), interface.mss or mss6(mtu))
+
+
+def random_iid() -> bytes:
+    """An interface identifier that nobody on the link is likely to have, RFC 5072 4.1: neither zero nor universal."""
+    return bytes((secrets.randbits(6) << 2, *secrets.token_bytes(6), 1 + secrets.randbelow(255)))
 
 
 class Numbers:

@@ -5,6 +5,7 @@ from typing import NoReturn
 
 DEFAULT_CONFIG = "/etc/kl2tp/kl2tp.yaml"
 DEFAULT_RUN_DIR = "/run/kl2tp"
+DEFAULT_STATE_DIR = "/var/lib/kl2tp"
 
 
 class Parser(argparse.ArgumentParser):

@@ -19,6 +19,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "daemon": "keep the kernel as declared",
         "keeper": "hold the sockets of calls while the daemon is away",
         "reload": "have the daemon read its configuration again",
+        "restart": "start the daemon anew; tunnels and calls stay",
     },
     "Configuration": {
         "validate": "check a configuration",

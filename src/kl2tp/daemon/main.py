@@ -25,6 +25,8 @@ from kl2tp.reconcile.ledger import Ledger, LedgerError
 
 _log = logging.getLogger("kl2tp")
 SOCKET = "control"
+RESTART = 75
+"""Exit status of a daemon that wants to be started again (RestartForceExitStatus=)."""
 _SWITCH_S = 0.001
 """How long the kernel's thread may keep the event loop waiting, each time that comes back from a system call."""
 
@@ -38,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     stalls = StallMeter()
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(stalls)) as runner:
         try:
-            return runner.run(_daemon(Path(args.config), Path(args.run_dir), stalls, log_level))
+            return runner.run(_daemon(args, stalls, log_level))
         except ServiceError as error:
             for problem in error.problems:
                 print(f"{problem['where']}: {problem['message']}", file=sys.stderr)
@@ -58,22 +60,24 @@ def _raise_fd_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _daemon(config: Path, run_dir: Path, stalls: StallMeter, log_level: str) -> int:
+async def _daemon(args: argparse.Namespace, stalls: StallMeter, log_level: str) -> int:
+    config, run_dir, state_dir = Path(args.config), Path(args.run_dir), Path(args.state_dir)
     lock = Lock(run_dir)
     executor = ThreadPoolExecutor(1, thread_name_prefix="kernel")
     door = Door()
     try:
         engine = Engine(door, Ledger(run_dir / LEDGER, netns.identity), KeyRing())
-        service = Service(config, engine, executor, stalls, log_level=log_level)
+        service = Service(
+            config, engine, executor, stalls, run_dir=run_dir, state_dir=state_dir, log_level=log_level
+        )
         await service.start()
         _settle_memory()
         stalls.reset()
-        await _serve(service, run_dir)
+        return await _serve(service, run_dir)
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
         door.close()
         lock.release()
-    return 0
 
 
 def _settle_memory() -> None:
@@ -86,9 +90,11 @@ def _settle_memory() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-async def _serve(service: Service, run_dir: Path) -> None:
+async def _serve(service: Service, run_dir: Path) -> int:
+    """Serve until told to stop; the exit status."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGUSR2, service.stop_requested.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     reloads: set[asyncio.Task[None]] = set()
@@ -106,15 +112,20 @@ async def _serve(service: Service, run_dir: Path) -> None:
     notify.ready()
     _log.info("ready")
     stopping = loop.create_task(stop.wait())
-    await asyncio.wait({worker, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    restarting = loop.create_task(service.stop_requested.wait())
+    await asyncio.wait({worker, stopping, restarting}, return_when=asyncio.FIRST_COMPLETED)
+    keep = not stop.is_set() or service.settings.keep_calls
     notify.stopping()
     await server.stop()
-    for task in (worker, watchdog, stopping, *reloads):
+    if not worker.done():
+        await service.stop(keep=keep)
+    for task in (worker, watchdog, stopping, restarting, *reloads):
         task.cancel()
     results = await asyncio.gather(worker, watchdog, *reloads, return_exceptions=True)
     if isinstance(results[0], Exception):
         raise results[0]
-    _log.info("stopped; the tunnels stay")
+    _log.info("stopped; the tunnels stay%s", ", and so do calls" if keep else "")
+    return 0 if stop.is_set() else RESTART
 
 
 async def _reload(service: Service) -> None:

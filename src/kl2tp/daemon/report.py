@@ -7,7 +7,7 @@ from typing import Any
 from kl2tp.model.addr import prefix, text
 from kl2tp.model.objects import Address, Link, Sa, Session
 from kl2tp.model.overhead import for_session
-from kl2tp.model.plan import Operation, Plan, satisfied
+from kl2tp.model.plan import Operation, Plan, satisfied, verbs
 from kl2tp.model.plan import differences as differences_of
 from kl2tp.model.spec import Encap, TunnelSpec
 from kl2tp.reconcile.engine import Inspection, Result
@@ -67,9 +67,8 @@ class Tally:
 
     def _add_operations(self, result: Result) -> None:
         counts = self._counts.setdefault(result.name, {})
-        for op in result.done:
-            verb = op.verb.value
-            counts[verb] = counts.get(verb, 0) + 1
+        for verb, count in verbs(result.done).items():
+            counts[verb] = counts.get(verb, 0) + count
         if self._listing:
             self._operations += map(operation, result.done)
         else:

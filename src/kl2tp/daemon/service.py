@@ -1,18 +1,20 @@
 """The daemon's service: what the control socket offers, on top of the loop."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from kl2tp import __version__
 from kl2tp.daemon import loader, notify
+from kl2tp.daemon.calls import CallService
 from kl2tp.daemon.direct import Progress, inspect, no_such_tunnel
-from kl2tp.daemon.errors import lacking_error
+from kl2tp.daemon.errors import ServiceError, lacking_error
 from kl2tp.daemon.report import Json, Tally, moment, planned, tunnel
 from kl2tp.daemon.stalls import StallMeter
 from kl2tp.ipsec.keys import KeyRing
@@ -25,6 +27,8 @@ from kl2tp.reconcile.loop import Loop
 
 _T = TypeVar("_T")
 _log = logging.getLogger("kl2tp")
+_ANSWER_S = 0.05
+"""Time for the answer to leave before the daemon does."""
 _SLICE = 100
 """Tunnels looked at before the event loop gets its turn: a millisecond."""
 
@@ -39,6 +43,8 @@ class Service:
         executor: ThreadPoolExecutor,
         stalls: StallMeter,
         *,
+        run_dir: Path,
+        state_dir: Path,
         log_level: str = "",
     ) -> None:
         """`log_level`: given on the command line, where it outweighs the configuration's."""
@@ -54,6 +60,10 @@ class Service:
         self._encap = EncapSockets(notify.inherited())
         self.settings = DaemonSpec()
         self.loop = Loop(engine, executor, resync_s=self.settings.resync_interval)
+        self.stop_requested = asyncio.Event()
+        """Somebody asked over the control socket that the daemon ends, leaving its calls to the next one."""
+        engine.calls = {}
+        self._calls = CallService(self.loop, engine, run_dir, state_dir, self._in_thread)
 
     async def start(self) -> None:
         """Read the configuration and begin. Raises ServiceError."""
@@ -138,17 +148,46 @@ class Service:
             "counts": counts,
             "drift": {"seen": drift.seen, "repaired": drift.repaired, "slowest_s": round(drift.slowest_s, 3)},
             "tunnels": tunnels,
+            "calls": self._calls.status(),
         }
 
     async def show(self, progress: Progress, *, name: str) -> Json:
-        """Everything about one tunnel."""
+        """Everything about one tunnel, or session of a call."""
         spec = self._specs.get(name)
         if spec is None:
+            if (session := await self._calls.show(name)) is not None:
+                return session
             raise no_such_tunnel(name, list(self._specs))
         state = self._state(spec, asyncio.get_running_loop().time())
         for known in tunnel(spec):
             state.pop(known)
         return await self._in_thread(lambda: inspect(self._engine, spec, **state))
+
+    async def sessions(self, progress: Progress, *, ended: bool = False, counters: bool = True) -> Json:
+        """The sessions of calls."""
+        return await self._calls.sessions(ended=ended, counters=counters)
+
+    async def disconnect(self, progress: Progress, *, patterns: list[str], reason: str = "") -> Json:
+        """End sessions."""
+        if not all(isinstance(pattern, str) for pattern in patterns):
+            raise ServiceError("disconnect: patterns are text")
+        return await self._calls.disconnect(patterns, reason)
+
+    async def events(self, progress: Progress, *, limit: int = 0) -> AsyncGenerator[Json, None]:
+        """What happens to sessions."""
+        async with contextlib.aclosing(self._calls.events(limit)) as events:
+            async for event in events:
+                yield event
+
+    async def restart(self, progress: Progress) -> Json:
+        """End the daemon and leave all as it is: the service manager starts it anew, and it takes over."""
+        asyncio.get_running_loop().call_later(_ANSWER_S, self.stop_requested.set)
+        return {"pid": os.getpid()}
+
+    async def stop(self, *, keep: bool) -> None:
+        """The daemon ends: so do calls, or with `keep` they wait for the next one."""
+        async with self._changing:
+            await self._calls.stop(keep=keep)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -171,12 +210,15 @@ class Service:
         desired = await loader.read(self._config_path)
         if lack := lacking_error(await self._in_thread(lambda: missing(desired))):
             raise lack
+        take_calls = await self._calls.prepare(desired)
         changed_files = await self._in_thread(self._engine.ring.refresh)
         self.settings = desired.daemon
         self.loop.resync_s = desired.daemon.resync_interval
         if not self._log_level:
             logging.getLogger("kl2tp").setLevel(desired.daemon.log_level.upper())
-        return await self._take({t.name: t for t in desired.tunnels}, changed_files)
+        taken = await self._take({t.name: t for t in desired.tunnels}, changed_files)
+        await take_calls()
+        return taken
 
     async def _take(
         self, specs: dict[str, TunnelSpec], changed_files: frozenset[str] = frozenset()
@@ -232,5 +274,8 @@ def _key_files(spec: TunnelSpec) -> set[str]:
     return {spec.secret_file} | ({spec.ipsec.key_file} if spec.ipsec else set())
 
 
-METHODS = ("plan", "apply", "reload", "down", "status", "show")
+METHODS = (
+    *("plan", "apply", "reload", "down", "status", "show"),
+    *("sessions", "disconnect", "events", "restart"),
+)
 """What the control socket may call."""

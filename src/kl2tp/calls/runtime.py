@@ -1,0 +1,323 @@
+"""All of L2TPv2: the parts wired together, begun, configured anew, and ended."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar
+
+from kl2tp.access.secretfile import SecretFileError
+from kl2tp.access.secrets import TunnelSecrets
+from kl2tp.access.users import ConfigError, Users
+from kl2tp.calls.addressing import Addressing
+from kl2tp.calls.bus import Bus
+from kl2tp.calls.dialer import Dialer
+from kl2tp.calls.gate import Gate
+from kl2tp.calls.hooks import Hooks
+from kl2tp.calls.links import Links
+from kl2tp.calls.session import Peer, Phase, Session
+from kl2tp.calls.sessions import Sessions
+from kl2tp.calls.switch import Place, Switch
+from kl2tp.calls.words import record
+from kl2tp.calls.worker import Worker
+from kl2tp.control import endpoint as control
+from kl2tp.control.endpoint import Endpoint
+from kl2tp.control.profiles import Profiles
+from kl2tp.keeper.client import KeeperClient
+from kl2tp.kernel.pppol2tp import Plane
+from kl2tp.model.addr import text
+from kl2tp.model.calls import LacSpec, LnsSpec
+from kl2tp.model.desired import Desired
+from kl2tp.model.objects import Secret
+from kl2tp.reconcile.loop import Loop
+
+_log = logging.getLogger("kl2tp.calls")
+_ANY4, _ANY6 = bytes(4), bytes(16)
+_PORT = 1701
+_MATCHED = ("session", "user", "interface", "address", "prefix", "peer")
+"""What patterns of sessions are compared with."""
+_STOP_S = 15.0
+"""How long the end of all sessions may take when the daemon stops."""
+
+
+class CallsError(Exception):
+    """Calls cannot be served as configured; says what and why. Nothing was changed."""
+
+
+class Calls:
+    """Everything about calls. Lives in the event loop."""
+
+    def __init__(self, loop: Loop, plane: Plane, keeper: KeeperClient | None) -> None:
+        self.bus = Bus()
+        self.keeper = keeper
+        self._aio = asyncio.get_running_loop()
+        self._loop = loop
+        self._files = ThreadPoolExecutor(1, thread_name_prefix="files")
+        self.desired = Desired()
+        self._secrets: dict[str, TunnelSecrets] = {}
+        self._passwords: dict[str, Secret] = {}
+        self.addressing = Addressing()
+        self.hooks = Hooks()
+        self.links = Links()
+        self._gate = Gate(self.desired.users)
+        self.endpoint = Endpoint(Profiles(()), os.urandom, self._secret_of, host_name=socket.gethostname())
+        self.sessions = Sessions(loop, self._gate, self.addressing, self.bus, self.hooks)
+        self.save: Callable[[], None] = lambda: None
+        """Writes down what changed; given by whoever keeps the state."""
+        self.switch = Switch(self.endpoint, heard=self._heard, pump=self.sessions.pump, save=lambda: self.save())
+        self.worker = Worker(
+            plane,
+            keeper,
+            opened=self.sessions.tunnel_opened,
+            attached=self.sessions.attached,
+            detached=self.sessions.detached,
+            done=lambda: self.switch.turn(self._aio.time()),
+        )
+        self.sessions.connect(self.switch, self.worker)
+        self.dialer = Dialer(self.endpoint, self.switch.turn, self.switch.adopt)
+        self.sessions.over = self.dialer.session_over
+
+    # -- configuration ---------------------------------------------------------------------------------------------
+
+    async def read_files(self, desired: Desired) -> Callable[[], None]:
+        """Read users and secrets, off the event loop; what takes them into use. Raises CallsError."""
+        try:
+            return await self._aio.run_in_executor(self._files, lambda: self._read_files(desired))
+        except (ConfigError, SecretFileError) as error:
+            raise CallsError(str(error)) from None
+
+    def _read_files(self, desired: Desired) -> Callable[[], None]:
+        users = self._gate.users
+        users = users.reload() if desired.users.files == self.desired.users.files else Users(desired.users.files)
+        profiles: list[LnsSpec | LacSpec] = [*desired.lns, *desired.lac]
+        paths = {p.control.secret_file for p in profiles if p.control.secret_file}
+        secrets = {path: TunnelSecrets(path) for path in paths}
+        passwords = {p.password_file: read_password(p.password_file) for p in desired.lac if p.password_file}
+
+        def take() -> None:
+            self._gate.users = users
+            self._secrets, self._passwords = secrets, passwords
+
+        return take
+
+    def begin_with(self, desired: Desired, tables: dict[tuple[str, str], int]) -> None:
+        """Know the configuration, before anything is served by it: sessions are to be taken up first."""
+        self.desired = desired
+        self.sessions.tables = tables
+        self._gate.configure(desired.users)
+        self.addressing.configure(desired.pools, self._ours(desired), ())
+        self.endpoint.profiles = Profiles(desired.lns)
+
+    def configure(self, desired: Desired, tables: dict[tuple[str, str], int]) -> list[str]:
+        """Serve by this configuration from now on; what of it does not work, in words."""
+        now = self._aio.time()
+        self.desired = desired
+        self.links.forget()
+        self.sessions.tables = tables
+        self._gate.configure(desired.users)
+        self.addressing.configure(desired.pools, self._ours(desired), self._held())
+        self.endpoint.profiles = Profiles(desired.lns)
+        self._new_profiles(desired.lns, now)
+        failed = self.switch.listen(_places(desired))
+        adopted = {s.profile.name: s for s in self.sessions.by_name.values() if isinstance(s.profile, LacSpec)}
+        for session in self.dialer.configure(desired.lac, adopted):
+            self.sessions.close(session, "the configuration wants this call no longer", now)
+        self.switch.turn(now)
+        return [f"cannot listen on {text(a)} port {p}: {e.strerror}" for (a, p), e in failed.items()]
+
+    def _new_profiles(self, profiles: Iterable[LnsSpec], now: float) -> None:
+        """Sessions of profiles that stay know their new values; those of profiles that went end."""
+        by_name = {p.name: p for p in profiles}
+        for session in list(self.sessions.by_name.values()):
+            if isinstance(session.profile, LnsSpec):
+                if (profile := by_name.get(session.profile.name)) is None:
+                    self.sessions.close(session, "its profile was removed", now)
+                else:
+                    session.profile = profile
+
+    def _ours(self, desired: Desired) -> list[bytes]:
+        """Addresses that no pool gives to just anybody."""
+        users = self.users
+        ours = [p.ppp.local_address for p in desired.lns if p.ppp.local_address]
+        return [*ours, *users.fixed_addresses(), *users.fixed_prefixes()]
+
+    @property
+    def users(self) -> Users:
+        """Who may log in."""
+        return self._gate.users
+
+    def _held(self) -> list[tuple[bytes, str]]:
+        return [
+            (address, s.identity or s.name)
+            for s in self.sessions.by_name.values()
+            for address in (s.grant.peer if s.grant.held else b"", s.grant.prefix if s.grant.prefix_held else b"")
+            if address
+        ]
+
+    def _secret_of(self, profile: LnsSpec | LacSpec, peer: Place, host_name: str) -> bytes | None:
+        """The secret that we share with a peer, RFC 2661 5.1.1."""
+        secrets = self._secrets.get(profile.control.secret_file)
+        if secrets is None:
+            return None
+        found = secrets.lookup(profile.control.host_name or socket.gethostname(), host_name)
+        return found.reveal() if found is not None else None
+
+    # -- what the control connections say --------------------------------------------------------------------------
+
+    def _heard(self, event: control.Event, now: float) -> None:
+        self._hear[type(event)](self, event, now)
+
+    def _tunnel_up(self, event: control.TunnelUp, now: float) -> None:
+        tunnel = event.tunnel
+        self._peer(tunnel)
+        _log.info("tunnel %d to %s (%s) is up", tunnel.id, text(tunnel.peer[0]), tunnel.host_name or "no name")
+        self.bus.tell("tunnel-up", tunnel=tunnel.id, peer=text(tunnel.peer[0]), host=tunnel.host_name)
+
+    def _tunnel_down(self, event: control.TunnelDown, now: float) -> None:
+        tunnel = event.tunnel
+        _log.info("tunnel %d to %s ended: %s", tunnel.id, text(tunnel.peer[0]), event.reason)
+        self.bus.tell("tunnel-down", tunnel=tunnel.id, peer=text(tunnel.peer[0]), reason=event.reason)
+        peer = self._peer(tunnel)
+        peer.over = True
+        if peer.hold is None and peer.socket is not None:
+            own = peer.socket
+            self.switch.release(peer)
+            own.close()
+        for session in list(peer.sessions.values()):
+            self.sessions.call_down(session, event.reason, now)
+        self.sessions.tunnel_empty(peer)
+
+    def _call_up(self, event: control.CallUp, now: float) -> None:
+        call = event.call
+        peer = self._peer(call.tunnel)
+        dial = self.dialer.dial_of(call)
+        profile = dial.spec if dial is not None else call.tunnel.profile
+        link = self.links.new(profile, call, self.password(profile))
+        session = Session(peer, call, profile, link)
+        if dial is not None:
+            dial.session = session
+        self.sessions.begin(session, now)
+
+    def _call_down(self, event: control.CallDown, now: float) -> None:
+        peer = self._peer(event.call.tunnel)
+        session = peer.sessions.get(event.call.id)
+        if session is not None and session.call is event.call:
+            self.sessions.call_down(session, event.reason, now)
+        else:
+            self.dialer.call_down(event.call, event.reason)
+
+    def _ignored(self, event: control.Event, now: float) -> None:
+        _log.debug("%s", event)
+
+    _hear: ClassVar[dict[type, Callable[["Calls", Any, float], None]]] = {
+        control.TunnelUp: _tunnel_up,
+        control.TunnelDown: _tunnel_down,
+        control.CallOffered: _ignored,
+        control.CallUp: _call_up,
+        control.CallDown: _call_down,
+        control.LinkInfo: _ignored,
+        control.LineErrors: _ignored,
+    }
+
+    @staticmethod
+    def _peer(tunnel: control.Tunnel) -> Peer:
+        if not isinstance(tunnel.owner, Peer):
+            tunnel.owner = Peer(tunnel)
+        return tunnel.owner
+
+    def password(self, profile: LnsSpec | LacSpec) -> Secret | None:
+        """The secret of the user that we log in as."""
+        if not isinstance(profile, LacSpec):
+            return None
+        if profile.password_file:
+            return self._passwords.get(profile.password_file)
+        user = self._gate.users.lookup(profile.user)
+        return user.secret if user is not None else None
+
+    # -- for the control socket ------------------------------------------------------------------------------------
+
+    def matching(self, patterns: Sequence[str]) -> list[Session]:
+        """The sessions of which something matches one of the patterns."""
+        found = []
+        for session in self.sessions.by_name.values():
+            entry = record(session)
+            values = [
+                str(entry[key]) for key in ("session", "user", "interface", "address", "prefix", "peer") if entry[key]
+            ]
+            if any(fnmatchcase(value, pattern) for value in values for pattern in patterns):
+                found.append(session)
+        return found
+
+    def disconnect(self, patterns: Sequence[str], reason: str) -> list[str]:
+        """End sessions; their names."""
+        now = self._aio.time()
+        chosen = [s for s in self.matching(patterns) if s.phase is not Phase.CLOSING]
+        for session in chosen:
+            self.sessions.close(session, reason or "disconnected by the operator", now)
+        self.switch.turn(now)
+        return [session.short for session in chosen]
+
+    def counts(self) -> dict[str, int]:
+        """Sessions by state, and tunnels."""
+        counts = {phase.value: 0 for phase in Phase}
+        for session in self.sessions.by_name.values():
+            counts[session.phase.value] += 1
+        counts["dialing"] = sum(d.session is None and not d.stopped for d in self.dialer.dials.values())
+        return counts
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    async def shut_down(self) -> None:
+        """End all sessions and tunnels, properly and soon."""
+        now = self._aio.time()
+        self.dialer.stop()
+        self.endpoint.profiles = Profiles(())
+        for session in list(self.sessions.by_name.values()):
+            self.sessions.call_down(session, "kl2tp stops", now)
+        self.endpoint.shutdown(now)
+        self.switch.turn(now)
+        try:
+            async with asyncio.timeout(_STOP_S):
+                while self.sessions.by_name or self.endpoint.tunnels:
+                    await self.worker.idle()
+                    await asyncio.sleep(0.01)
+                await self.worker.idle()
+        except TimeoutError:
+            _log.warning("%d tunnels did not answer to their end", len(self.endpoint.tunnels))
+        await self.hooks.finish(5.0)
+
+    async def let_go(self) -> None:
+        """Leave all as it is: another daemon takes over."""
+        self.dialer.stop()
+        await self.worker.idle()
+        self.switch.turn(self._aio.time())
+
+    def close(self) -> None:
+        """Close what this process holds."""
+        self.switch.close()
+        self.worker.close()
+        self._files.shutdown()
+
+
+def read_password(path: str) -> Secret:
+    """The password of a call that we place: the first line of a file."""
+    from kl2tp.access import secretfile
+
+    lines = secretfile.read(path, 4096).split(b"\n")
+    return Secret(lines[0].rstrip(b"\r"))
+
+
+def _places(desired: Desired) -> set[Place]:
+    """Where to listen: for calls to us, and for the answers to calls of ours."""
+    places: set[Place] = set()
+    for lns in desired.lns:
+        places.update(lns.listen or {(_ANY4, _PORT), (_ANY6, _PORT)})
+    for lac in desired.lac:
+        address, port = lac.local
+        wildcard = bytes(len(lac.remotes[0][0]))
+        if port and (wildcard, port) not in places:
+            places.add((address or wildcard, port))
+    return places

@@ -1,0 +1,433 @@
+"""The life of sessions: from a call that is up to a device with addresses, and back.
+
+A session's LCP and authentication run in user space, over the tunnel's socket: a login that fails costs no kernel
+object. Once the peer is who it says, the kernel's half is made, then addresses and routes through the planner, and only
+then do the network protocols begin: whatever the peer sends after they are up finds its device.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from kl2tp.calls import links, network
+from kl2tp.calls.addressing import Addressing, NoAddress
+from kl2tp.calls.bus import Bus
+from kl2tp.calls.gate import Gate
+from kl2tp.calls.hooks import Hooks
+from kl2tp.calls.network import Numbers
+from kl2tp.calls.session import Peer, Phase, Session
+from kl2tp.calls.switch import Switch
+from kl2tp.calls.words import environment, record
+from kl2tp.calls.worker import Worker
+from kl2tp.kernel.pppol2tp import SessionHold, SessionWish, TunnelHold, TunnelWish
+from kl2tp.model.addr import text
+from kl2tp.model.calls import LacSpec, LnsSpec
+from kl2tp.model.objects import Link
+from kl2tp.ppp import events as ppp
+from kl2tp.ppp.auth.protocol import Attempt
+from kl2tp.reconcile.engine import Result
+from kl2tp.reconcile.loop import Loop
+from kl2tp.wire.messages import Cdn
+
+_log = logging.getLogger("kl2tp.calls")
+_ENDED = 2000
+"""Ended sessions that are remembered."""
+_MAIN_TABLE = 254
+
+
+class Sessions:
+    """All sessions of this daemon."""
+
+    def __init__(self, loop: Loop, gate: Gate, addressing: Addressing, bus: Bus, hooks: Hooks) -> None:
+        self.by_name: dict[str, Session] = {}
+        self.ended: deque[dict[str, Any]] = deque(maxlen=_ENDED)
+        self.numbers = Numbers()
+        self.tables: dict[tuple[str, str], int] = {}
+        """Routing tables of VRFs, by namespace and name."""
+        self.over: Callable[[Session], None] = lambda session: None
+        """Told of the end of sessions: the dialer wants to know."""
+        self.changed: dict[Session, None] = {}
+        """Sessions whose state is to be written down."""
+        self._loop, self._gate, self._addressing = loop, gate, addressing
+        self._bus, self._hooks = bus, hooks
+        self._aio = asyncio.get_running_loop()
+        self._switch: Switch
+        self._worker: Worker
+        loop.on_call = self._unit_done
+
+    def connect(self, switch: Switch, worker: Worker) -> None:
+        """Know those who know us."""
+        self._switch, self._worker = switch, worker
+
+    # -- beginning -------------------------------------------------------------------------------------------------
+
+    def begin(self, session: Session, now: float) -> None:
+        """A call is up: PPP begins."""
+        self.by_name[session.name] = session
+        session.peer.sessions[session.call.id] = session
+        if links.sequenced(session.profile, session.call):
+            self._attach(session)  # the kernel counts the packets, so it must see all of them
+        else:
+            self._open(session, now)
+
+    def _open(self, session: Session, now: float) -> None:
+        session.opened = True
+        session.link.open(now)
+        self._switch.moved(session)
+
+    def take_up(self, session: Session) -> None:
+        """Go on with a session of an earlier daemon."""
+        assert session.hold is not None
+        self.by_name[session.name] = session
+        session.peer.sessions[session.call.id] = session
+        self.numbers.claim(session.number)
+        self._addressing.retake(session.grant, session.identity or session.name)
+        if session.counted:
+            self._gate.entered(session.counted)
+        self._put_unit(session)
+        self._listen(session, session.hold)
+        self._switch.moved(session)
+        self.changed[session] = None
+
+    def pump(self, session: Session, now: float) -> None:
+        """See to what a session's PPP machines have to say."""
+        for event in session.link.take_events():
+            self._on[type(event)](self, session, event, now)
+        if session.phase is not Phase.CLOSING or session.link.deadline is not None:
+            self._switch.timers.arm(session)
+        for frame in session.link.take_frames():
+            self._switch.frame(session, frame)
+
+    # -- who is it? ------------------------------------------------------------------------------------------------
+
+    def _auth_needed(self, session: Session, event: ppp.AuthNeeded, now: float) -> None:
+        verdict = self._gate.judge(session, event.attempt, now)
+        identity = event.attempt.identity
+        if verdict.user is None:
+            _log.warning(
+                "%s: %r from %s refused: %s",
+                session.name,
+                identity,
+                text(session.peer.tunnel.peer[0]),
+                verdict.why,
+                extra={"session": session.name},
+            )
+            self._bus.tell(
+                "refused", session=session.short, user=identity, peer=text(session.peer.tunnel.peer[0]), why=verdict.why
+            )
+            if verdict.delay > 0:
+                self._aio.call_later(verdict.delay, self._refuse_late, session, event.attempt)
+            else:
+                session.link.refuse(event.attempt, now)
+                self._switch.moved(session)
+            return
+        if session.user is None:
+            self._gate.entered(identity)
+            session.counted = identity
+        session.user = verdict.user
+        session.link.grant(event.attempt, now)
+        self._switch.moved(session)
+
+    def _refuse_late(self, session: Session, attempt: Attempt) -> None:
+        if session.phase is Phase.CLOSING:
+            return
+        now = self._aio.time()
+        session.link.refuse(attempt, now)
+        self._switch.moved(session)
+        self._switch.turn(now)
+
+    # -- the kernel's half -----------------------------------------------------------------------------------------
+
+    def _network_phase(self, session: Session, event: ppp.NetworkPhase, now: float) -> None:
+        session.identity = event.identity or (session.profile.user if isinstance(session.profile, LacSpec) else "")
+        if session.unit_ready:  # LCP was negotiated anew: everything else stands
+            self._start_network(session, now)
+            return
+        if isinstance(session.profile, LnsSpec):
+            try:
+                if session.number < 0:
+                    session.number = self.numbers.take()
+                local = session.peer.tunnel.local[0]
+                session.grant = self._addressing.grant(
+                    session.profile,
+                    session.user,
+                    session.identity or session.name,
+                    session.number,
+                    local if len(local) == 4 else b"",
+                )
+            except NoAddress as problem:
+                _log.error("%s: %s", session.name, problem, extra={"session": session.name})
+                self.end(session, str(problem), now)
+                return
+        session.ready_for_network = True
+        if session.hold is None and session.phase is Phase.SETUP:
+            self._attach(session)
+        elif session.hold is not None:
+            self._put_unit(session)
+
+    def _attach(self, session: Session) -> None:
+        session.phase = Phase.ATTACHING
+        call, profile = session.call, session.profile
+        tunnel = call.tunnel
+        if session.number < 0:
+            session.number = self.numbers.take()
+        session.device = profile.interface.name.replace("{n}", str(session.number))
+        sequenced = links.sequenced(session.profile, session.call)
+        ipv6 = len(tunnel.peer[0]) == 16
+        fits = network.largest_mtu(profile.ppp.path_mtu, ipv6=ipv6, sequencing=sequenced)
+        ours = network.mru(profile.ppp, ipv6=ipv6, sequencing=sequenced)
+        session.mtu = profile.interface.mtu or min(fits, session.link.peer_mru or ours, network.LARGEST_MRU)
+        wish = SessionWish(
+            tunnel_id=tunnel.id,
+            id=call.id,
+            peer_tunnel_id=tunnel.peer_id,
+            peer_id=call.peer_id,
+            lns=call.lns,
+            send_sequence=profile.send_sequence or call.sequencing_required,
+            require_sequence=profile.require_sequence,
+            reorder_ms=profile.reorder_ms,
+            ifname=session.device,
+            mtu=session.mtu,
+            mru=ours,
+            netns=profile.interface.netns or None,
+        )
+        self._worker.attach(session, wish, self._tunnel_wish(session.peer))
+
+    @staticmethod
+    def _tunnel_wish(peer: Peer) -> TunnelWish | None:
+        if peer.hold is not None or peer.opening:
+            return None
+        peer.opening = True
+        tunnel = peer.tunnel
+        return TunnelWish(tunnel.id, tunnel.peer_id, tunnel.local, tunnel.peer, sock=peer.socket)
+
+    def tunnel_opened(self, peer: Peer, hold: TunnelHold) -> None:
+        """The kernel has a tunnel now, with a socket of its own."""
+        peer.hold, peer.opening = hold, False
+        if peer.socket is None:
+            self._switch.adopt(peer, hold.sock, hold.strays)
+
+    def attached(self, session: Session, result: SessionHold | str) -> None:
+        """The kernel's half of a session has been made, or could not be."""
+        now = self._aio.time()
+        if isinstance(result, str):
+            session.peer.opening = False
+            _log.error("%s: %s", session.name, result, extra={"session": session.name})
+            self._give_number(session)
+            if session.phase is Phase.CLOSING:
+                self._forget(session)
+            else:
+                self.end(session, result, now)
+            return
+        session.hold = result
+        if session.phase is Phase.CLOSING:
+            self._worker.detach(session, result)
+            return
+        session.phase = Phase.NETWORK
+        self._listen(session, result)
+        if not session.opened:
+            self._open(session, now)
+        if session.ready_for_network:
+            self._put_unit(session)
+        for fd in (result.channel_fd, result.unit_fd):
+            self.readable(session, fd)
+
+    def _listen(self, session: Session, hold: SessionHold) -> None:
+        for fd in (hold.channel_fd, hold.unit_fd):
+            self._aio.add_reader(fd, self.readable, session, fd)
+
+    def _deaf(self, session: Session) -> None:
+        if session.hold is not None:
+            for fd in (session.hold.channel_fd, session.hold.unit_fd):
+                self._aio.remove_reader(fd)
+
+    def readable(self, session: Session, fd: int) -> None:
+        """PPP frames have come through the kernel."""
+        hold = session.hold
+        if hold is None:
+            return
+        now = self._aio.time()
+        frames, alive = hold.read(fd)
+        for frame in frames:
+            self._switch.feed(session, frame, now)
+        if not alive and session.phase is not Phase.CLOSING:
+            self.lost(session, "the kernel's session is gone", now)
+        self._switch.turn(now)
+
+    def lost(self, session: Session, reason: str, now: float) -> None:
+        """The kernel's half was taken from us by somebody else."""
+        _log.warning("%s: %s", session.name, reason, extra={"session": session.name})
+        self._deaf(session)
+        self.end(session, reason, now)
+
+    # -- addresses and routes --------------------------------------------------------------------------------------
+
+    def _put_unit(self, session: Session) -> None:
+        interface = session.profile.interface
+        table = self.tables.get((interface.netns or "", interface.vrf), _MAIN_TABLE) if interface.vrf else _MAIN_TABLE
+        session.unit = network.unit(session.name, session.device, interface, table, session.mtu, session.grant)
+        self._loop.put_call(session.unit)
+
+    def _unit_done(self, result: Result) -> None:
+        session = self.by_name.get(result.name)
+        if session is None or session.phase is Phase.CLOSING:
+            return
+        now = self._aio.time()
+        if result.problem:
+            if not session.unit_ready:
+                self.end(session, result.problem, now)
+            elif result.failed is not None and isinstance(result.failed.target, Link):
+                self.lost(session, "its network device was taken away", now)
+            self._switch.turn(now)
+            return
+        if not session.unit_ready:
+            session.unit_ready = True
+            self._start_network(session, now)
+            self._switch.moved(session)
+            self._switch.turn(now)
+
+    def _start_network(self, session: Session, now: float) -> None:
+        profile, grant = session.profile, session.grant
+        session.link.start_network(links.ipv4_settings(profile, grant), links.ipv6_settings(profile, grant), now)
+        self.changed[session] = None
+
+    # -- network protocols come and go -----------------------------------------------------------------------------
+
+    def _ipv4_up(self, session: Session, event: ppp.Ipv4Up, now: float) -> None:
+        grant = session.grant
+        if (grant.local, grant.peer) != (event.local, event.peer):
+            grant.local, grant.peer = event.local, event.peer
+            self._put_unit(session)
+        if event.dns:
+            grant.dns = event.dns
+        self._is_up(session)
+
+    def _ipv6_up(self, session: Session, event: ppp.Ipv6Up, now: float) -> None:
+        grant = session.grant
+        if (grant.local_iid, grant.peer_iid) != (event.local_iid, event.peer_iid):
+            again = grant.local_iid != event.local_iid
+            grant.local_iid, grant.peer_iid = event.local_iid, event.peer_iid
+            if again:
+                self._put_unit(session)
+        self._is_up(session)
+
+    def _is_up(self, session: Session) -> None:
+        self.changed[session] = None
+        if session.phase is Phase.UP:
+            return
+        session.phase = Phase.UP
+        session.up_since = time.time()
+        _log.info(
+            "%s: %s is up on %s, address %s, from %s",
+            session.name,
+            session.identity or "somebody",
+            session.device,
+            text(session.grant.peer) or "none",
+            text(session.peer.tunnel.peer[0]),
+            extra={"session": session.name},
+        )
+        self._bus.tell("session-up", **record(session))
+        hooks = session.profile.hooks
+        self._hooks.run(hooks.up, session.name, environment(session), hooks.timeout)
+
+    def _network_down(self, session: Session, event: object, now: float) -> None:
+        self.changed[session] = None
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def _down(self, session: Session, event: ppp.Down, now: float) -> None:
+        self.end(session, session.reason or event.reason, now)
+
+    def close(self, session: Session, reason: str, now: float) -> None:
+        """End a session properly: PPP first, then the call."""
+        if session.phase is Phase.CLOSING:
+            return
+        session.reason = reason
+        session.link.close(now, reason)
+        self._switch.moved(session)
+
+    def end(self, session: Session, reason: str, now: float) -> None:
+        """PPP is over: clear the call."""
+        if session.phase is Phase.CLOSING:
+            return
+        self._switch.endpoint.hang_up(session.call, now, result=Cdn.ADMINISTRATIVE, message=reason[:80])
+        self.call_down(session, reason, now)
+
+    def call_down(self, session: Session, reason: str, now: float) -> None:
+        """The call is over: take away what was made for it."""
+        if session.phase is Phase.CLOSING:
+            return
+        attaching = session.phase is Phase.ATTACHING
+        was_up = session.phase is Phase.UP
+        session.phase = Phase.CLOSING
+        session.reason = session.reason or reason
+        session.link.lower_down(now)
+        self._deaf(session)
+        self._note_end(session, was_up=was_up)
+        if session.hold is not None:
+            self._worker.detach(session, session.hold)
+        elif not attaching:
+            self._give_number(session)
+            self._forget(session)
+
+    def _note_end(self, session: Session, *, was_up: bool) -> None:
+        entry = record(session) | {
+            "reason": session.reason,
+            "ended": round(time.time(), 3),
+            "lasted_s": round(time.time() - (session.up_since or session.since), 1),
+        }
+        self.ended.append(entry)
+        self._bus.tell("session-down", **entry)
+        level = logging.INFO if was_up else logging.WARNING
+        _log.log(level, "%s: ended: %s", session.name, session.reason, extra={"session": session.name})
+        if was_up:
+            hooks = session.profile.hooks
+            self._hooks.run(hooks.down, session.name, environment(session), hooks.timeout)
+
+    def detached(self, session: Session) -> None:
+        """The kernel's half is gone, and the device with all that was on it."""
+        session.hold = None
+        if session.unit is not None:
+            self._loop.drop_call(session.name)
+        self._give_number(session)
+        self._forget(session)
+
+    def _give_number(self, session: Session) -> None:
+        if session.number >= 0:
+            self.numbers.give(session.number)
+            session.number = -1
+
+    def _forget(self, session: Session) -> None:
+        if self.by_name.get(session.name) is session:
+            del self.by_name[session.name]
+        self.changed[session] = None
+        self._addressing.give_back(session.grant)
+        if session.counted:
+            self._gate.left(session.counted)
+            session.counted = ""
+        peer = session.peer
+        if peer.sessions.get(session.call.id) is session:
+            del peer.sessions[session.call.id]
+        self.tunnel_empty(peer)
+        self.over(session)
+
+    def tunnel_empty(self, peer: Peer) -> None:
+        """Take a tunnel's kernel half away once it is over and nothing is left in it."""
+        if peer.over and not peer.sessions and peer.hold is not None:
+            hold, peer.hold = peer.hold, None
+            self._switch.release(peer)
+            self._worker.close_tunnel(peer, hold)
+
+    _on: ClassVar[dict[type, Callable[["Sessions", Session, Any, float], None]]] = {
+        ppp.LcpUp: lambda self, session, event, now: None,
+        ppp.AuthNeeded: _auth_needed,
+        ppp.NetworkPhase: _network_phase,
+        ppp.Ipv4Up: _ipv4_up,
+        ppp.Ipv6Up: _ipv6_up,
+        ppp.Ipv4Down: _network_down,
+        ppp.Ipv6Down: _network_down,
+        ppp.Down: _down,
+    }

@@ -1,0 +1,238 @@
+"""Sockets and clock around the control connections: datagrams in, datagrams and events out.
+
+All that one turn of the event loop brings is handled together; then what must not be forgotten is written down, and
+only then does anything leave.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from kl2tp.calls.session import Peer, Session
+from kl2tp.calls.timers import NEVER, Timers
+from kl2tp.control.endpoint import Endpoint, Event
+from kl2tp.kernel.udp import Listener
+from kl2tp.wire.errors import ProtocolError
+from kl2tp.wire.l2tp import decode_data, encode_data
+
+_log = logging.getLogger("kl2tp.calls")
+_DRAIN = 64
+"""Datagrams taken from a socket before others get their turn."""
+_DATAGRAM = 4096
+"""Bytes: more than any control message or PPP frame of a negotiation takes."""
+Place: TypeAlias = tuple[bytes, int]
+"""Address and port."""
+
+
+class _Clockwork:
+    """The endpoint as an item of the timers."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.timer_at = NEVER
+
+    @property
+    def deadline(self) -> float | None:
+        return self.endpoint.deadline
+
+
+class Switch:
+    """One endpoint with its sockets."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        heard: Callable[[Event, float], None],
+        pump: Callable[[Session, float], None],
+        save: Callable[[], None],
+    ) -> None:
+        """`heard` takes events of the endpoint, `pump` what a session's PPP machines have to say; `save` writes down
+        what changed."""
+        self.endpoint = endpoint
+        self._heard, self._pump, self._save = heard, pump, save
+        self._loop = asyncio.get_running_loop()
+        self._listeners: dict[Place, Listener] = {}
+        self._moved: dict[Session, None] = {}
+        self._frames: list[tuple[Session, bytes]] = []
+        self._turning = False
+        self.timers: Timers[Session] = Timers(self._loop, self._session_due)
+        self._clock: Timers[_Clockwork] = Timers(self._loop, self._endpoint_due)
+        self._clockwork = _Clockwork(endpoint)
+        self._readers: set[int] = set()
+        self.malformed = 0
+        """Data packets that could not be decoded."""
+        self.strays = 0
+        """Data packets for no session of their sender."""
+        self.send_errors = 0
+
+    # -- listening sockets -----------------------------------------------------------------------------------------
+
+    def listen(self, places: Iterable[Place]) -> dict[Place, OSError]:
+        """Have sockets for exactly these places; where that failed, why."""
+        wanted = set(places)
+        for place in self._listeners.keys() - wanted:
+            listener = self._listeners.pop(place)
+            self._loop.remove_reader(listener.fileno())
+            listener.close()
+        failed: dict[Place, OSError] = {}
+        for place in wanted - self._listeners.keys():
+            try:
+                listener = Listener(*place)
+            except OSError as error:
+                failed[place] = error
+                continue
+            self._listeners[place] = listener
+            self._loop.add_reader(listener.fileno(), self._listener_readable, listener)
+        return failed
+
+    @property
+    def places(self) -> set[Place]:
+        """Where we listen."""
+        return set(self._listeners)
+
+    def _listener_for(self, local: Place) -> Listener | None:
+        """The socket that speaks for a local address and port: bound to it, or to all addresses."""
+        listeners = self._listeners
+        return listeners.get(local) or listeners.get((bytes(len(local[0])), local[1]))
+
+    def _listener_readable(self, listener: Listener) -> None:
+        now = self._loop.time()
+        for data, peer, local in listener.drain(_DRAIN):
+            self._datagram(data, peer, local, now)
+        self.turn(now)
+
+    # -- the sockets of tunnels ------------------------------------------------------------------------------------
+
+    def adopt(self, peer: Peer, sock: socket.socket, strays: Iterable[tuple[bytes, Place]] = ()) -> None:
+        """A tunnel has its own socket from now on. `strays` came to it before it was connected, from anybody."""
+        peer.socket = sock
+        self._loop.add_reader(sock.fileno(), self._tunnel_readable, peer, sock)
+        now = self._loop.time()
+        for data, source in strays:
+            self._datagram(data, source, peer.tunnel.local, now)
+        self.turn(now)
+
+    def release(self, peer: Peer) -> None:
+        """The tunnel's socket is about to be closed."""
+        if peer.socket is not None:
+            self._loop.remove_reader(peer.socket.fileno())
+            peer.socket = None
+
+    def _tunnel_readable(self, peer: Peer, sock: socket.socket) -> None:
+        now = self._loop.time()
+        source, local = peer.tunnel.peer, peer.tunnel.local
+        for _ in range(_DRAIN):
+            try:
+                data = sock.recv(_DATAGRAM)
+            except BlockingIOError:
+                break
+            except OSError:
+                continue  # an ICMP error, reported once: what was lost is sent again
+            self._datagram(data, source, local, now)
+        self.turn(now)
+
+    # -- one turn --------------------------------------------------------------------------------------------------
+
+    def _datagram(self, data: bytes, peer: Place, local: Place, now: float) -> None:
+        if not data:
+            return
+        if data[0] & 0x80:
+            self.endpoint.receive(data, peer, local, now)
+            return
+        try:
+            packet = decode_data(data)
+        except ProtocolError:
+            self.malformed += 1
+            return
+        tunnel = self.endpoint.tunnels.get(packet.tunnel_id)
+        owner = tunnel.owner if tunnel is not None and tunnel.peer == peer else None
+        session = owner.sessions.get(packet.session_id) if isinstance(owner, Peer) else None
+        if session is None:
+            self.strays += 1
+            return
+        self.feed(session, packet.payload, now)
+
+    def feed(self, session: Session, frame: bytes, now: float) -> None:
+        """A PPP frame has come; `turn` looks at what follows from it."""
+        session.link.receive(frame, now)
+        self._moved[session] = None
+
+    def moved(self, session: Session) -> None:
+        """Something was done to a session's machines from outside."""
+        self._moved[session] = None
+
+    def frame(self, session: Session, frame: bytes) -> None:
+        """A PPP frame that leaves at the end of this turn."""
+        self._frames.append((session, frame))
+
+    def turn(self, now: float) -> None:
+        """Bring everything to rest; write down what changed; then let out what is to be sent."""
+        if self._turning:
+            return
+        self._turning = True
+        try:
+            while True:
+                events = self.endpoint.take_events()
+                moved, self._moved = self._moved, {}
+                if not events and not moved:
+                    break
+                for event in events:
+                    self._heard(event, now)
+                for session in moved:
+                    self._pump(session, now)
+            self._save()
+            self._send_all()
+        finally:
+            self._turning = False
+        self._clock.arm(self._clockwork)
+
+    def _send_all(self) -> None:
+        for datagram in self.endpoint.take_datagrams():
+            owner = datagram.tunnel.owner if datagram.tunnel is not None else None
+            sock = owner.socket if isinstance(owner, Peer) else None
+            self._send(sock, datagram.data, datagram.peer, datagram.local)
+        frames, self._frames = self._frames, []
+        for session, frame in frames:
+            if session.hold is not None:
+                if not session.hold.write(frame):
+                    self.send_errors += 1
+                continue
+            tunnel = session.peer.tunnel
+            packet = encode_data(tunnel.peer_id, session.call.peer_id, frame)
+            self._send(session.peer.socket, packet, tunnel.peer, tunnel.local)
+
+    def _send(self, sock: socket.socket | None, data: bytes, peer: Place, local: Place) -> None:
+        try:
+            if sock is not None:
+                sock.send(data)
+            elif (listener := self._listener_for(local)) is not None:
+                listener.send(data, peer, local)
+            else:
+                self.send_errors += 1
+        except OSError:
+            self.send_errors += 1  # as good as lost on the way: control messages and PPP are sent again
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def _session_due(self, session: Session, now: float) -> None:
+        session.link.handle_timer(now)
+        self._moved[session] = None
+        # Later in this pass of the event loop, together with the other sessions whose time has come.
+        self._loop.call_soon(self._late_turn)
+
+    def _late_turn(self) -> None:
+        if self._moved:
+            self.turn(self._loop.time())
+
+    def _endpoint_due(self, clockwork: _Clockwork, now: float) -> None:
+        self.endpoint.handle_timer(now)
+        self._loop.call_soon(self.turn, now)
+
+    def close(self) -> None:
+        """Close the listening sockets, stop the clocks."""
+        self.listen(())
+        self.timers.close()
+        self._clock.close()
