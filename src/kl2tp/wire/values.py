@@ -173,9 +173,7 @@ def _rules() -> dict[int, Rule]:
 
 RULES = _rules()
 """By attribute."""
-ANY_ID = {
-    avp: RULES[avp]._replace(read=_number) for avp in (Avp.ASSIGNED_TUNNEL_ID, Avp.ASSIGNED_SESSION_ID)
-}
+ANY_ID = {avp: RULES[avp]._replace(read=_number) for avp in (Avp.ASSIGNED_TUNNEL_ID, Avp.ASSIGNED_SESSION_ID)}
 """In the messages that end a tunnel or call an id may be 0: one that was never assigned."""
 HIDEABLE = frozenset(rule.avp for rule in RULES.values() if rule.hideable)
 """What may be hidden."""

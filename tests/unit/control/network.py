@@ -41,8 +41,9 @@ class Network:
         """`keep`: whether states are kept, for restarts."""
         self.now = 1000.0
         self._keep = keep
-        self.ends = tuple(End(Channel(self.now, hello_interval=0.0, **options), {"hello_interval": 0.0, **options})
-                          for _ in range(2))
+        self.ends = tuple(
+            End(Channel(self.now, hello_interval=0.0, **options), {"hello_interval": 0.0, **options}) for _ in range(2)
+        )
         for end in self.ends:
             end.channel.peer_tunnel_id = 1
         self._fates: Iterator[Fate] = iter(fates)

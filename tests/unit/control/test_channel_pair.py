@@ -107,7 +107,7 @@ def test_numbers_wrap_after_65536_messages() -> None:
     assert left.channel.unacked == 0
 
 
-def test_a_peer_that_is_gone_is_noticed_by_both_sides_of_the_question() -> None:
+def test_a_peer_that_is_gone_is_noticed_by_the_side_that_asked() -> None:
     network = Network(iter(lambda: LOST, None))
     left, right = network.ends
     network.send(left, b"a")

@@ -415,8 +415,10 @@ def test_nothing_is_hidden_without_a_secret() -> None:
 
 
 def test_padding_hides_the_length() -> None:
-    sizes = {len(encode(MessageType.ICRQ, {**OFFER, Avp.CALLING_NUMBER: "5" * size}, hide=HIDEABLE, secret=b"s"))
-             for size in range(15)}
+    sizes = {
+        len(encode(MessageType.ICRQ, {**OFFER, Avp.CALLING_NUMBER: "5" * size}, hide=HIDEABLE, secret=b"s"))
+        for size in range(15)
+    }
     assert len(sizes) == 1
 
 
