@@ -305,7 +305,7 @@ class Netlink:
         self, data: bytes | bytearray, first: int, count: int, base: int, failures: dict[int, KernelError]
     ) -> None:
         """Send `count` changes that are numbered from `first`; note failures from index `base` on."""
-        began, last = time.monotonic(), first + count - 1
+        began, last = self._clock(count), first + count - 1
         self.sent += count
         self._socket.send(data)
         acknowledged = False
@@ -316,10 +316,18 @@ class Netlink:
                 if error := error_in(flags, payload):
                     failures[base + seq - first] = error
                 acknowledged |= seq == last
-        self._adapt(time.monotonic() - began)
+        self._adapt(began)
 
-    def _adapt(self, took: float) -> None:
+    @staticmethod
+    def _clock(count: int) -> float:
+        """When a batch begins; 0.0 for one so small that it tells nothing: reading the clock may be a system call."""
+        return time.monotonic() if count > _LEAST_BATCH else 0.0
+
+    def _adapt(self, began: float) -> None:
         """Shorter batches where requests are slow: a uniprocessor kernel does nothing else during one."""
+        if not began:
+            return
+        took = time.monotonic() - began
         if took > _BATCH_S:
             self._batch_size = max(_LEAST_BATCH, self._batch_size // 2)
         elif took < _BATCH_S / 3:
@@ -343,12 +351,12 @@ class Netlink:
         """Changes, each with the read of what it makes, in one go: the replies to these, or the error of the change."""
         results: list[Reply | KernelError] = []
         while len(results) < len(pairs):
-            size, began = self._batch_size, time.monotonic()
-            part = pairs[len(results) : len(results) + size]
+            part = pairs[len(results) : len(results) + self._batch_size]
+            began = self._clock(len(part))
             self.sent += len(part)
             found = self._ask([request for pair in part for request in pair], len(part))
             results += [found[n] if n in found else found[n + 1] for n in range(0, 2 * len(part), 2)]
-            self._adapt(time.monotonic() - began)
+            self._adapt(began)
         return results
 
     def _ask(self, requests: Sequence[Message], reads: int) -> dict[int, Reply | KernelError]:
