@@ -32,12 +32,15 @@ from kl2tp.ppp.auth.machine import TIMEOUT, TRIES, Machine, Random, shown
 from kl2tp.ppp.auth.packet import decode, encode, pack_value, unpack_value
 from kl2tp.wire.errors import ProtocolError
 
+REMEMBERED = 4
+"""Requests whose answers are kept."""
+
 
 class EapSupplicant(Machine):
     """Answers requests, at any time."""
 
-    __slots__ = ("_answer", "_asked", "_complaint", "_handlers", "_identifier", "_may_succeed", "_name", "_proved",
-                 "_random", "_secret", "_sent", "_types", "reason")
+    __slots__ = ("_answers", "_complaint", "_identifier", "_may_succeed", "_name", "_proved", "_random", "_secret",
+                 "_sent", "_types", "reason")
 
     def __init__(
         self,
@@ -55,9 +58,8 @@ class EapSupplicant(Machine):
         self._random = random
         self._types = bytes(TYPES[method] for method in methods)
         """What we are willing to do, the best first."""
-        self._asked = b""
-        """The last request, whole."""
-        self._answer = b""
+        self._answers: dict[bytes, bytes] = {}
+        """To the last requests: one that comes again, be it late, gets the same and changes nothing."""
         self._identifier = -1
         """Of the last request."""
         self._may_succeed = False
@@ -96,24 +98,32 @@ class EapSupplicant(Machine):
 
     def _requested(self, packet: bytes, identifier: int, data: bytes, now: float) -> None:
         kind, data = decode_typed(data)
-        if packet != self._asked:
-            answer = self._HANDLERS.get(kind, EapSupplicant._unwilling)(self, identifier, data)
-            if answer is None:
+        answer = self._answers.get(packet)
+        if answer is None:
+            said = self._HANDLERS.get(kind, EapSupplicant._unwilling)(self, identifier, data)
+            if said is None:
                 return
-            self._answer = encode(RESPONSE, identifier, answer)
-            self._asked = packet
             self._identifier = identifier
-        self._say(self._answer)
+            answer = encode(RESPONSE, identifier, said)
+            self._remember(packet, answer)
+            if self.result is None:
+                self._wait(now)
+        self._say(answer)
         if self.result is None and self._proved:
             # Both ends have said that they are content: a Success that does not come was lost (RFC 4137 4.3).
             self.deadline = now + self._timeout
+
+    def _remember(self, request: bytes, answer: bytes) -> None:
+        self._answers[request] = answer
+        if len(self._answers) > REMEMBERED:
+            del self._answers[next(iter(self._answers))]
 
     def _told(self, ok: bool) -> None:
         if ok and not self._may_succeed:
             return
         self._stop()
         self._identifier = -1
-        self._may_succeed = False
+        self._may_succeed = self._proved = False
         if not ok:
             self.reason = self._complaint or "the peer refused us"
         self.result = ok
@@ -164,7 +174,7 @@ class EapSupplicant(Machine):
             return None
         if not self._sent.proved(data):
             self._complaint = mschap.NO_PROOF
-            self._may_succeed = self._proved = False
+            self._told(False)
             return bytes((OP_FAILURE,))
         self._may_succeed = self._proved = True
         return bytes((OP_SUCCESS,))
@@ -183,7 +193,7 @@ class EapSupplicant(Machine):
             self._told(True)
             return
         self.result = False
-        what = "did not say how the authentication ended" if self._asked else "demanded no authentication"
+        what = "did not say how the authentication ended" if self._answers else "demanded no authentication"
         self.reason = self._complaint or f"the peer {what}"
 
     _HANDLERS: Mapping[int, Callable[["EapSupplicant", int, bytes], bytes | None]] = {

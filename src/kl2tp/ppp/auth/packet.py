@@ -26,7 +26,7 @@ def decode(information: bytes) -> tuple[int, int, bytes]:
 def pack_value(value: bytes) -> bytes:
     """At most 255 bytes with their number in front: names and passwords of PAP, values of CHAP."""
     if len(value) > _LONGEST_VALUE:
-        raise ValueError(f"a value of {len(value)} bytes does not fit into a packet")
+        raise ValueError(f"a name or secret of {len(value)} bytes is longer than PPP can say ({_LONGEST_VALUE})")
     return bytes((len(value),)) + value
 
 

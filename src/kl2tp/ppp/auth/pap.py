@@ -75,13 +75,12 @@ class PapAuthenticator(Machine):
 class PapSupplicant(Machine):
     """Sends our password until it is answered."""
 
-    __slots__ = ("_identifier", "_name", "_secret", "reason")
+    __slots__ = ("_credentials", "_identifier", "reason")
 
     def __init__(self, name: str, secret: Secret, tries: int = TRIES, timeout: float = TIMEOUT) -> None:
         super().__init__(tries, timeout)
         self._identifier = 0
-        self._name = name.encode()
-        self._secret = secret
+        self._credentials = Secret(pack_value(name.encode()) + pack_value(secret.reveal()))
         self.reason = ""
 
     def start(self, now: float) -> None:
@@ -111,7 +110,7 @@ class PapSupplicant(Machine):
             self.reason = f"the peer refused our password: {shown(message)}".rstrip(": ")
 
     def _request(self) -> bytes:
-        return encode(REQUEST, self._identifier, pack_value(self._name) + pack_value(self._secret.reveal()))
+        return encode(REQUEST, self._identifier, self._credentials.reveal())
 
     def _expired(self, now: float) -> None:
         self.result = False
