@@ -64,7 +64,7 @@ class _Slots(threading.local):
             if (code := ctypes.get_errno()) in (errno.EAGAIN, errno.EINTR):
                 return []
             raise OSError(code, os.strerror(code))
-        data, names = memoryview(self._data), memoryview(self._names)
+        data, names = memoryview(self._data).cast("B"), memoryview(self._names).cast("B")
         found = []
         for n in range(count):
             header = messages[n].header
@@ -78,7 +78,7 @@ class _Slots(threading.local):
     def _told(self, start: int, length: int) -> tuple[bytes, int]:
         """(local address, mark) from the control messages of a datagram."""
         local, mark = b"", 0
-        control = memoryview(self._control)
+        control = memoryview(self._control).cast("B")
         offset, end = start, start + length
         while offset + _CMSG.size <= end:
             size, level, kind = _CMSG.unpack_from(control, offset)

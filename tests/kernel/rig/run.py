@@ -37,6 +37,7 @@ class Unit:
         self.directory.mkdir()
         self.config = self.directory / "kl2tp.yaml"
         self.run_dir = self.directory / "run"
+        self.state_dir = self.directory / "state"
 
     @property
     def ledger(self) -> Path:
@@ -70,7 +71,7 @@ def verbs(answer: Answer) -> list[str]:
 
 
 def _exec(unit: Unit, environment: dict[str, str], output: int) -> subprocess.Popen[bytes]:
-    arguments = ["--config", str(unit.config), "--run-dir", str(unit.run_dir)]
+    arguments = ["--config", str(unit.config), "--run-dir", str(unit.run_dir), "--state-dir", str(unit.state_dir)]
     command = [sys.executable, "-m", "kl2tp", "daemon", *arguments]
     return subprocess.Popen(command, env=environment, stderr=output, stdout=output)
 
@@ -88,7 +89,8 @@ class _Fork:
         os.dup2(output, 2)
         sys.stderr = sys.stdout = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
         os.environ.update(environment)
-        os._exit(main.run(argparse.Namespace(config=str(unit.config), run_dir=str(unit.run_dir), log_level=None)))
+        where = {"config": str(unit.config), "run_dir": str(unit.run_dir), "state_dir": str(unit.state_dir)}
+        os._exit(main.run(argparse.Namespace(**where, log_level=None)))
 
     def poll(self) -> int | None:
         if self.returncode is None and select.select([self._fd], [], [], 0)[0]:
