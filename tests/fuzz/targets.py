@@ -5,6 +5,7 @@ import json
 import struct
 from collections.abc import Callable, Iterator
 
+from fuzz import control, login
 from kl2tp.daemon.control import _request
 from kl2tp.daemon.errors import ServiceError
 from kl2tp.ipsec.keyfile import KeyFileError, parse
@@ -94,6 +95,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "ipsec.keyfile": _key_file,
     "control.request": _control_request,
     "ledger.keys": _ledger_keys,
+    **control.TARGETS,
+    **login.TARGETS,
 }
 """Each raises nothing, whatever it is given."""
 
@@ -107,3 +110,5 @@ def seeds() -> Iterator[bytes]:
         yield netlink.HEADER.pack(16 + len(message.payload), message.type, message.flags, 1, 0) + message.payload
     yield json.dumps({"method": "status", "params": {}}).encode()
     yield b"key " + b"A" * 43 + b"=\n"
+    yield from control.seeds()
+    yield from login.seeds()
