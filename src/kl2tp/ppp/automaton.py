@@ -130,6 +130,10 @@ class Automaton:
         """Why we cannot go on although the peer agrees to all we asked for; "": we can."""
         return ""
 
+    def _despair(self) -> str:
+        """Why we cannot go on after what the peer has just asked for; "": we can."""
+        return ""
+
     # -- events from the layers beside -----------------------------------------------------------------------------
 
     def up(self, now: float, out: Frames) -> Signal:
@@ -180,6 +184,8 @@ class Automaton:
             out.append(encode_packet(self.PROTOCOL, Code.CONFIGURE_ACK, identifier, data))
             return Signal.NONE
         code, answer = self._answer(decode_options(data), data)
+        if self.state in NEGOTIATING and (problem := self._despair()):
+            return self.close(now, out, problem)
         reply = encode_packet(self.PROTOCOL, code, identifier, answer)
         if code == Code.CONFIGURE_ACK:
             self._acked, self._acked_id, self._failures = data, identifier, 0

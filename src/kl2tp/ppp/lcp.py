@@ -146,7 +146,7 @@ class Lcp(Automaton):
         self._asked = _MRU if settings.mru != DEFAULT_MRU else 0
         if self._proposals:
             self._asked |= _AUTHENTICATION
-        self.magic = 0
+        self.magic = self._loops = 0
         if settings.magic:
             self._asked |= _MAGIC_NUMBER
             self.magic = self._new_magic()
@@ -251,12 +251,9 @@ class Lcp(Automaton):
     def _judge_flag(self, value: bytes) -> bytes | None:
         return REJECT if value else None
 
-    def _receive_request(self, identifier: int, data: bytes, now: float, out: Frames) -> Signal:
-        signal = super()._receive_request(identifier, data, now, out)
-        if self._loops >= min(_LOOPS, self._settings.max_failure) and self.state < State.OPENED:
-            self._loops = 0
-            return self.close(now, out, "the line is looped: our own magic number came back time and again") or signal
-        return signal
+    def _despair(self) -> str:
+        looped = self._loops >= min(_LOOPS, self._settings.max_failure)
+        return "the line is looped: our own magic number came back time and again" if looped else ""
 
     def _is_repeated(self, identifier: int, data: bytes) -> bool:
         """Only a magic number tells a request that came twice from one of a peer that has started anew and counts its

@@ -32,6 +32,8 @@ _LONGEST_HELD = 256
 """Octets; no Configure-Request of a network protocol is longer in earnest."""
 _MPPE_S = 10.0
 """A peer that goes so soon after it was denied encryption goes because of that."""
+_GIVEN_UP = (State.CLOSED, State.STOPPED, State.CLOSING)
+"""States of a network protocol that we don't want or the peer does not."""
 _NETWORK_OF: dict[int, int] = {Protocol.IP: Protocol.IPCP, Protocol.IPV6: Protocol.IPV6CP}
 """Who stops if the peer does not speak what it is for."""
 
@@ -351,18 +353,18 @@ class Link:
             self._until = None
             self._auth = None  # the peer would not be here, had it not got the last word of that
             self._tell_up(ncp)
-        elif signal is Signal.DOWN or (signal is Signal.FINISHED and was in NEGOTIATING):
+        elif signal is Signal.DOWN or (was in NEGOTIATING and ncp.state in _GIVEN_UP):
             self._up &= ~_BITS[ncp.PROTOCOL]
             self._tell_down(ncp, ncp.reason or "the peer negotiates anew")
             if not self._up:
                 self._until = now + self._patience
-        if signal is Signal.FINISHED:
+        if ncp.state in _GIVEN_UP:
             self._give_up(now)
 
     def _give_up(self, now: float) -> None:
         """Without a network protocol there is nothing to live for."""
         ncps = [ncp for ncp in (self._ipv4, self._ipv6) if ncp is not None]
-        if all(ncp.state in (State.CLOSED, State.STOPPED) for ncp in ncps):
+        if all(ncp.state in _GIVEN_UP for ncp in ncps):
             self.close(now, "; ".join(dict.fromkeys(ncp.reason for ncp in ncps)))
 
     def _tell_up(self, ncp: Automaton) -> None:

@@ -771,6 +771,7 @@ def _() -> None:
     while frames := talk.link.take_frames():
         for frame in frames:
             talk.frame(frame)
+    talk.wait(10)
     assert talk.reason == "the line is looped: our own magic number came back time and again"
     assert talk.told(LcpUp) == []
 
