@@ -316,9 +316,10 @@ class Automaton:
         actions, state, signal = step
         for action in actions:
             action(self, now, out, identifier, reply)
-        self.state = state
-        if state not in TIMED:
-            self.deadline = None
+        if state != self.state:
+            self.state = state
+            if state not in TIMED:
+                self.deadline = None
         return signal
 
     def _start_over(self, now: float, out: Frames, identifier: int, reply: bytes) -> None:

@@ -166,7 +166,7 @@ class Link:
         if self._until is not None and now >= self._until:
             self._until = None
             what = "LCP" if self.phase is Phase.ESTABLISH else "network protocol"
-            self.close(now, f"no {what} was up within {self._patience:g} s")
+            self.close(now, self.lcp.reason or f"no {what} was up within {self._patience:g} s")
 
     def grant(self, attempt: Attempt, now: float, message: str = "") -> None:
         """Let the peer in. An attempt that is no longer of interest is left alone."""

@@ -19,7 +19,7 @@ SECRET = Secret(b"hush")
 rule = Rules()
 
 
-# -- 2: encapsulation ------------------------------------------------------------------------------------------------
+# -- 2: encapsulation -------------------------------------------------------------------------------------------------
 
 
 @rule("2", "protocol numbers that are malformed (even low octet) are treated as unrecognized")
@@ -39,7 +39,7 @@ def _() -> None:
     assert talk.hear() == []
 
 
-# -- 3: phases -------------------------------------------------------------------------------------------------------
+# -- 3: phases --------------------------------------------------------------------------------------------------------
 
 
 @rule("3.3", "without the layer below nothing is sent")
@@ -199,7 +199,7 @@ def _() -> None:
     assert talk.reason == "the peer ended LCP: good\\x07bye"
 
 
-# -- 4: the automaton. Its table is in test_transitions.py -------------------------------------------------------------
+# -- 4: the automaton. Its table is in test_transitions.py ------------------------------------------------------------
 
 
 @rule("4.2", "in Closed and Closing nothing is negotiated: a Configure-Request does not bring the link back")
@@ -297,7 +297,7 @@ def _() -> None:
     assert len(seen) > 5
 
 
-# -- 5: packets ------------------------------------------------------------------------------------------------------
+# -- 5: packets -------------------------------------------------------------------------------------------------------
 
 
 @rule("5", "octets beyond the length are padding and ignored")
@@ -634,7 +634,7 @@ def _() -> None:
     assert talk.link.lcp.state is State.OPENED
 
 
-# -- 6: options ------------------------------------------------------------------------------------------------------
+# -- 6: options -------------------------------------------------------------------------------------------------------
 
 
 @rule("6", "a packet with an option of impossible length is silently discarded")
@@ -803,7 +803,7 @@ def _() -> None:
     assert talk.ask(option(ACFC)).code == ACK
 
 
-# -- RFC 1662 and 1570 -------------------------------------------------------------------------------------------------
+# -- RFC 1662 and 1570 ------------------------------------------------------------------------------------------------
 
 
 @rule("RFC 1662 7.1", "the peer's ACCM is taken note of; by default it is all of them")

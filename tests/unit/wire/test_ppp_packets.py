@@ -84,7 +84,7 @@ def test_what_is_turned_or_changed_is_no_part() -> None:
     assert not is_part([(1, b"a"), (1, b"a")], request)
 
 
-# -- scapy's view ------------------------------------------------------------------------------------------------------
+# -- scapy's view -----------------------------------------------------------------------------------------------------
 
 
 def test_scapy_reads_our_lcp_requests() -> None:
