@@ -25,14 +25,20 @@ BELOW: dict[str, set[str]] = {
     "kernel": {"model", "wire"},
     "access": {"model", "config"},
     "keeper": set(),
+    "migrate": {"model"},
     "reconcile": {"model", "wire", "control", "ppp", "ipsec", "kernel"},
     "calls": {"model", "wire", "control", "ppp", "access", "ipsec", "kernel", "keeper", "reconcile"},
     "doctor": {"model", "config", "ipsec", "kernel"},
-    "daemon": {"model", "wire", "control", "ppp", "access", "ipsec", "kernel", "keeper", "reconcile", "calls", "config"},
-    "cli": {"model", "config", "access", "ipsec", "kernel", "keeper", "reconcile", "daemon", "doctor"},
+    "daemon": {
+        *("model", "wire", "control", "ppp", "access", "ipsec", "kernel", "keeper", "reconcile", "calls", "config")
+    },
+    "cli": {"model", "config", "access", "ipsec", "kernel", "keeper", "reconcile", "daemon", "doctor", "migrate"},
 }
 """What each package may import, beside itself."""
-LATE = ("asyncio", "pyroute2", "yaml", "kl2tp.config", "kl2tp.daemon", "kl2tp.kernel", "kl2tp.reconcile")
+LATE = (
+    *("asyncio", "pyroute2", "yaml"),
+    *("kl2tp.config", "kl2tp.daemon", "kl2tp.kernel", "kl2tp.migrate", "kl2tp.reconcile"),
+)
 """What a command loads only when it needs it: together they take longer than the command line may take to start."""
 LONGEST_MODULE = 600
 LONGEST_UNDOCUMENTED = 5

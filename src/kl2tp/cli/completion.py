@@ -81,7 +81,7 @@ class Command:
     choices: tuple[str, ...]
     """Of its argument."""
     argument: str
-    """Metavar of its argument: TUNNEL completes names, FILE files."""
+    """Metavar of its last argument: TUNNEL completes names, FILE files."""
 
 
 def commands() -> list[Command]:
@@ -99,15 +99,11 @@ def commands() -> list[Command]:
 
 def _command(name: str, summary: str, parser: argparse.ArgumentParser) -> Command:
     options = tuple(
-        Option(tuple(a.option_strings), _help(a), _metavar(a), _choices(a))
-        for a in parser._actions
-        if a.option_strings
+        Option(tuple(a.option_strings), _help(a), _metavar(a), _choices(a)) for a in parser._actions if a.option_strings
     )
-    arguments = [
-        a for a in parser._actions if not a.option_strings and not isinstance(a, argparse._SubParsersAction)
-    ]
+    arguments = [a for a in parser._actions if not a.option_strings and not isinstance(a, argparse._SubParsersAction)]
     choices = tuple(c for a in arguments for c in _choices(a) if c != "names")
-    return Command(name, summary, options, choices, _metavar(arguments[0]) if arguments else "")
+    return Command(name, summary, options, choices, _metavar(arguments[-1]) if arguments else "")
 
 
 def _help(action: argparse.Action) -> str:
@@ -173,7 +169,8 @@ def _bash_case(command: Command, rest: list[Command]) -> Iterator[str]:
     yield f"{command.name or _quoted('')})"
     yield f"    if [[ $cur == -* ]]; then words={_quoted(flags)}"
     if command.argument == _FILES:
-        yield '    else mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return; fi ;;'
+        first = f'compgen -W {_quoted(positional)} -- "$cur"; ' if command.choices else ""
+        yield f'    else mapfile -t COMPREPLY < <({first}compgen -f -- "$cur"); return; fi ;;'
     elif command.argument == "TUNNEL":
         yield f"    else words=$({_NAMES}); fi ;;"
     else:
@@ -207,9 +204,7 @@ def _zsh(found: list[Command]) -> Iterator[str]:
     for command in rest:
         yield f"        {command.name})"
         yield "            _arguments \\"
-        yield from (
-            f"                {spec} \\" for option in command.options for spec in _zsh_option(option)
-        )
+        yield from (f"                {spec} \\" for option in command.options for spec in _zsh_option(option))
         yield f"                {_zsh_argument(command)} ;;"
     yield "    esac"
     yield "}"
@@ -232,6 +227,9 @@ def _zsh_values(metavar: str, choices: tuple[str, ...]) -> str:
 
 
 def _zsh_argument(command: Command) -> str:
+    if command.choices and command.argument == _FILES:
+        first = _quoted(f"1: :({' '.join(command.choices)})")
+        return f"{first} '*: :_files'"
     values = _zsh_values(command.argument, command.choices)
     return _quoted(f"*: :{values}" if values else "*: :()")
 
@@ -251,6 +249,8 @@ def _fish(found: list[Command]) -> Iterator[str]:
             yield f"complete -c kl2tp {condition} {_fish_option(option)}"
         if command.argument == _FILES:
             yield f"complete -c kl2tp {condition} -F"
+            if command.choices:
+                yield f"complete -c kl2tp {condition} -a {_quoted(' '.join(command.choices), fish=True)}"
         elif command.argument == "TUNNEL":
             yield f"complete -c kl2tp {condition} -a {_quoted(f'({_NAMES})', fish=True)}"
         elif command.choices:

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Collection, Sequence
@@ -38,10 +39,15 @@ def build(load: Collection[str]) -> Parser:
     commands = root.add_subparsers(metavar="COMMAND", dest="command", parser_class=Parser)
     for name, summary in COMMANDS.items():
         if name in load:
-            importlib.import_module(f"kl2tp.cli.{name}").add_parser(commands)
+            importlib.import_module(f"kl2tp.cli.{_module(name)}").add_parser(commands)
         else:
             commands.add_parser(name, help=summary)
     return root
+
+
+def _module(command: str) -> str:
+    """The module of a command: called like it, unless Python has that word for itself."""
+    return f"{command}_" if keyword.iskeyword(command) else command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

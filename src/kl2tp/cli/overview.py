@@ -25,6 +25,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "validate": "check a configuration",
         "schema": "print the reference of the configuration",
         "genkey": "make a key",
+        "import": "rewrite a configuration of xl2tpd",
         "mtu": "show overhead, MTU and MSS, layer by layer",
     },
     "Machine": {

@@ -70,6 +70,8 @@ def test_every_command_and_option_is_there(shell: Shell, name: str) -> None:
         (("kl2tp", "--config", "some"), ["some.yaml"]),
         (("kl2tp", "apply", "--config", "some"), ["some.yaml"]),
         (("kl2tp", "validate", "some"), ["some.yaml"]),
+        (("kl2tp", "import", "xl"), ["xl2tpd"]),
+        (("kl2tp", "import", "xl2tpd", "so"), ["some.yaml"]),
         (("kl2tp", "--run-dir", "so"), ["some.d"]),
     ],
 )
