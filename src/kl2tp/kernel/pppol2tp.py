@@ -178,11 +178,12 @@ class Plane:
             SessionHold(w.tunnel_id, w.id, self.name if w.netns is None else w.netns, *pair)
             for w, pair in zip(wishes, fds, strict=True)
         ]
-        errors: _Errors = {}
+        errors = {
+            index: KernelError(errno.ENODEV, f"{_words(loss)} of {_title(wishes[index])}")
+            for index, loss in enumerate(self.losses(wishes, holds))
+            if loss
+        }
         _each(wishes, holds, errors, _identify)
-        for index, loss in enumerate(self.losses(wishes, holds)):
-            if loss:
-                errors.setdefault(index, KernelError(errno.ENODEV, f"{_words(loss)} of {_title(wishes[index])}"))
         self._make(wishes, holds, errors, 0.0)
         return [Broken(hold, errors[i]) if i in errors else hold for i, hold in enumerate(holds)]
 
