@@ -1,6 +1,5 @@
 """A machine with xl2tpd, in a directory."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,6 +51,3 @@ def machine(tmp_path: Path) -> Machine:
     made = Machine(tmp_path)
     made.write("/etc/ppp/chap-secrets", 'joe * "pass word" *\n')
     return made
-
-
-Import = Callable[[str], Imported]
