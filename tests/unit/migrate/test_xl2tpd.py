@@ -401,7 +401,7 @@ def refused(text: str) -> list[str]:
 FIXTURES = [HealthCheck.function_scoped_fixture]
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=FIXTURES)
+@settings(deadline=None, max_examples=80, suppress_health_check=FIXTURES)
 @given(SECTIONS, WORDS)
 def test_no_line_is_lost_without_a_word(machine: Machine, sections: list[tuple[str, list[tuple[str, str]]]],
                                         words: list[str]) -> None:  # fmt: skip
