@@ -38,8 +38,8 @@ class Key:
         """What may be written, for people."""
         forms = [] if self.type is None else [self.type.syntax]
         if self.section is not None:
-            if self.section.short is not None and self.section.short.type is not None:
-                forms.append(self.section.short.type.syntax)
+            if self.section.short is not None:
+                forms.append(self.section.short.syntax)
             forms.append(f"{{{self.section.name}}}")
         text = " | ".join(forms)
         if self.named:

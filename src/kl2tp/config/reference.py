@@ -52,7 +52,7 @@ def plain(sections: Iterable[Section]) -> dict[str, Any]:
 
 
 def _plain_section(section: Section) -> dict[str, Any]:
-    short = None if section.short is None or section.short.type is None else section.short.type.syntax
+    short = None if section.short is None else section.short.syntax
     return {"doc": section.doc, "short": short, "keys": {key.name: _plain_key(key) for key in section}}
 
 
