@@ -117,8 +117,8 @@ class Listener:
         self._any = not any(address)
         self._socket = _udp_socket(address, netns_name)
         try:
-            self._socket.bind((text(address), port))
             _set_up(self._socket, address, any_address=self._any)
+            self._socket.bind((text(address), port))
         except OSError as error:
             self._socket.close()
             raise _explained(error, f"listening at {text(address)} port {port}") from None

@@ -61,6 +61,12 @@ def test_pyroute2_reads_our_tunnels(tunnel: Tunnel) -> None:
     assert (found.get("UDP_SPORT"), found.get("UDP_DPORT")) == ports
 
 
+def test_pyroute2_reads_our_tunnels_of_version_2() -> None:
+    found = oracle(CODEC.managed_tunnel_create(7, 8, 9))
+    assert (found["cmd"], found["PROTO_VERSION"], found["ENCAP_TYPE"]) == (1, 2, Encap.UDP)
+    assert (found["CONN_ID"], found["PEER_CONN_ID"], found["FD"]) == (7, 8, 9)
+
+
 @given(objects.tunnels())
 def test_checksums_are_asked_for_as_the_kernel_takes_it(tunnel: Tunnel) -> None:
     found = oracle(CODEC.tunnel_create(tunnel))

@@ -234,6 +234,24 @@ def test_answers_may_come_in_any_order(kernel: Kernel) -> None:
     assert isinstance(three, KernelError)
 
 
+def test_of_what_is_made_the_numbers_come_back_or_why_not(route: Netlink) -> None:
+    nothing = Message(1, 0, b"")  # NLMSG_NOOP
+    pairs = [(UNKNOWN if n % 3 == 1 else nothing, rtnl.link_get("lo" if n % 3 else "none")) for n in range(90)]
+    for number, found in enumerate(route.make(pairs)):
+        expected = (errno.ENODEV, errno.EOPNOTSUPP, None)[number % 3]
+        assert (found.code if isinstance(found, KernelError) else None) == expected
+    assert route.sent == 90
+    assert route.make([]) == []
+
+
+def test_what_is_made_and_what_is_asked_are_one_message_each(kernel: Kernel) -> None:
+    kernel.say((ERROR, 0, 1, refusal(errno.EEXIST)), (16, 0, 2, b"old "), (16, 0, 4, b"new "))
+    refused, made = kernel.netlink.make([(REQUEST, REQUEST)] * 2)
+    assert isinstance(refused, KernelError)
+    assert made == Reply(16, b"new ")
+    assert kernel.heard() == [(16, 1, number) for number in (1, 2, 3, 4)]
+
+
 def test_an_acknowledgement_is_no_answer(kernel: Kernel) -> None:
     kernel.say((ERROR, 0, 1, ACK))
     (found,) = kernel.netlink.get([REQUEST])

@@ -9,7 +9,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from kl2tp.kernel import rtnl
-from kl2tp.kernel.netlink import HEADER, Message
+from kl2tp.kernel.netlink import HEADER, Message, attributes
 from kl2tp.model import addr
 from kl2tp.model.objects import Address, Link, Route
 from unit.kernel import objects
@@ -79,6 +79,25 @@ def test_questions_about_devices() -> None:
 def test_a_device_is_moved_by_name_and_descriptor() -> None:
     found = oracle(ifinfmsg, rtnl.link_move("l0", 5))
     assert (found["IFNAME"], found["NET_NS_FD"]) == ("l0", 5)
+
+
+@given(objects.names, st.integers(0, 1000), st.integers(68, 65535), st.sampled_from((-1, 9)))
+def test_pyroute2_reads_our_ppp_devices(name: str, unit: int, mtu: int, namespace: int) -> None:
+    message = rtnl.ppp_create(name, unit, mtu, namespace)
+    assert (message.type, message.flags) == (rtnl.RTM_NEWLINK, 0x600)
+    found = oracle(ifinfmsg, message)
+    assert (found["IFNAME"], found["MTU"], found["GROUP"], found["flags"]) == (name, mtu, 1701, 0)
+    assert found.get("NET_NS_FD", -1) == namespace
+    info = attributes(attributes(message.payload, 16)[18])
+    assert (info[1], attributes(info[2])) == (b"ppp\0", {1: unit.to_bytes(4, "little")})
+
+
+def test_devices_are_switched_on_grouped_and_deleted_by_number() -> None:
+    assert [oracle(ifinfmsg, rtnl.link_up(7))[name] for name in ("index", "flags", "change")] == [7, 1, 1]
+    assert [oracle(ifinfmsg, rtnl.link_group(7, 5))[name] for name in ("index", "GROUP")] == [7, 5]
+    assert (rtnl.link_delete(7).type, oracle(ifinfmsg, rtnl.link_delete(7))["index"]) == (rtnl.RTM_DELLINK, 7)
+    together = oracle(ifinfmsg, rtnl.group_delete(5))
+    assert (rtnl.group_delete(5).type, together["index"], together["GROUP"]) == (rtnl.RTM_DELLINK, 0, 5)
 
 
 # -- addresses -------------------------------------------------------------------------------------------------------
