@@ -147,13 +147,20 @@ class Switch:
         except ProtocolError:
             self.malformed += 1
             return
-        tunnel = self.endpoint.tunnels.get(packet.tunnel_id)
-        owner = tunnel.owner if tunnel is not None and tunnel.peer == peer else None
-        session = owner.sessions.get(packet.session_id) if isinstance(owner, Peer) else None
+        session = self._session_of(packet.tunnel_id, packet.session_id, peer)
+        if session is None:
+            self.turn(now)  # a peer's first frame comes right behind the message that connects its call
+            session = self._session_of(packet.tunnel_id, packet.session_id, peer)
         if session is None:
             self.strays += 1
             return
         self.feed(session, packet.payload, now)
+
+    def _session_of(self, tunnel_id: int, session_id: int, peer: Place) -> Session | None:
+        """The session with these ids, if that peer may speak for it."""
+        tunnel = self.endpoint.tunnels.get(tunnel_id)
+        owner = tunnel.owner if tunnel is not None and tunnel.peer == peer else None
+        return owner.sessions.get(session_id) if isinstance(owner, Peer) else None
 
     def feed(self, session: Session, frame: bytes, now: float) -> None:
         """A PPP frame has come; `turn` looks at what follows from it."""
