@@ -67,7 +67,7 @@ def test_the_overview_says_what_the_commands_say() -> None:
 def test_data_comes_as_json_on_request() -> None:
     commands = subparsers(entry.build(COMMANDS.keys())).choices
     without = {name for name, parser in commands.items() if "--json" not in parser._option_string_actions}
-    assert without == {"daemon", "genkey", "completion"}
+    assert without == {"daemon", "genkey", "completion", "keeper"}
 
 
 @pytest.mark.parametrize(

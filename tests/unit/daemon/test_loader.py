@@ -53,6 +53,13 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def calls(config: Path) -> Path:
+    """Calls of both kinds."""
+    config.write_text(CALLS)
+    return config
+
+
+@pytest.fixture
 def wrong(config: Path) -> Path:
     """Several problems."""
     config.write_text(WRONG)
@@ -73,13 +80,12 @@ async def test_all_tunnels_arrive_in_their_order(config: Path) -> None:
     assert desired == load(config)
 
 
-async def test_calls_pools_and_users_arrive_too(config: Path) -> None:
-    config.write_text(CALLS)
-    desired = await loader.read(config)
-    assert desired == load(config)
+async def test_calls_pools_and_users_arrive_too(calls: Path) -> None:
+    desired = await loader.read(calls)
+    assert desired == load(calls)
     assert (len(desired.lns), len(desired.lac), len(desired.pools)) == (1, 150, 2)
     assert desired.users.files == ("/etc/kl2tp/users.yaml",)
-    assert desired.lac[-1].where == load(config).lac[-1].where
+    assert desired.lac[-1].where == load(calls).lac[-1].where
 
 
 async def test_a_wrong_configuration_gives_all_its_problems(wrong: Path) -> None:
