@@ -1,6 +1,7 @@
 """Both sides' authentication on one link, as long as it lasts: who is to prove what, and whether that is done."""
 
 from kl2tp.ppp import auth
+from kl2tp.ppp.auth.eap_peer import EapSupplicant
 from kl2tp.ppp.auth.protocol import Attempt, Authenticator, Supplicant
 from kl2tp.ppp.automaton import Frames
 from kl2tp.ppp.lcp import LinkSettings, Proposal, Random
@@ -134,6 +135,12 @@ class Authentication:
         elif self._supplicant is not None and protocol == self._expected:
             self._supplicant.receive(information, now)
         self._flush(out)
+
+    def network_seen(self, now: float) -> None:
+        """The peer is content with us, or it would not have begun with a network protocol: EAP knows no other way to
+        make up for a Success that got lost (RFC 3748 4.2)."""
+        if isinstance(self._supplicant, EapSupplicant):
+            self._supplicant.network_seen(now)
 
     def verdict(self, ok: bool, message: str, now: float, out: Frames) -> None:
         """Answer the attempt that waits."""

@@ -5,6 +5,7 @@ nobody: frames go to the list that each call gets, and what the layers beside it
 """
 
 import enum
+import math
 from collections.abc import Callable
 from typing import ClassVar, TypeAlias
 
@@ -32,6 +33,8 @@ _LONGEST_REASON = 100
 """Octets of text that a Terminate-Request takes along."""
 _LONGEST_TEXT = 200
 """Octets of a peer's text that are shown."""
+_MOST_IDS = 8
+"""Identifiers of requests that are kept."""
 _ID_LEAP = 64
 """A restored machine begins so many identifiers further on: the last that it used are not saved."""
 
@@ -66,8 +69,8 @@ class Automaton:
     PROTOCOL: ClassVar[int]
     NAME: ClassVar[str]
     __slots__ = (
-        *("_acked", "_acked_id", "_answered", "_count", "_failures", "_identifier", "_naks", "_other_id", "_request"),
-        *("_timing", "deadline", "mtu", "reason", "state"),
+        *("_acked", "_answered", "_asked_at", "_count", "_failures", "_identifier", "_naks", "_other_id", "_peers_ids"),
+        *("_request", "_timing", "deadline", "mtu", "reason", "state"),
     )
 
     def __init__(self, timing: Restart) -> None:
@@ -88,8 +91,11 @@ class Automaton:
         self._answered = True
         """It has got its reply: another reply is a duplicate, and the next request needs an identifier of its own."""
         self._acked = b""
-        self._acked_id = -1
-        """Options and identifier of the peer's last request that was to our liking."""
+        """Options of the peer's last request that was to our liking."""
+        self._peers_ids = b""
+        """Identifiers of the peer's requests, the last one last..."""
+        self._asked_at = -math.inf
+        """...and when that came."""
         self._failures = 0
         """Configure-Naks sent since the last Configure-Ack..."""
         self._naks = 0
@@ -180,25 +186,31 @@ class Automaton:
     def _receive_request(self, identifier: int, data: bytes, now: float, out: Frames) -> Signal:
         if self.state in (State.CLOSED, State.CLOSING, State.STOPPING):
             return self._happen(Event.GOOD_REQUEST, now, out, identifier)
-        if self.state == State.OPENED and self._is_repeated(identifier, data):
+        recent = now < self._asked_at + self._timing.period
+        if recent and self.state != State.STOPPED and identifier in self._peers_ids[:-1]:
+            return Signal.NONE  # the network doubled it, and let others overtake it
+        if self.state == State.OPENED and self._is_repeated(identifier, data, recent):
             out.append(encode_packet(self.PROTOCOL, Code.CONFIGURE_ACK, identifier, data))
             return Signal.NONE
         code, answer = self._answer(decode_options(data), data)
         if self.state in NEGOTIATING and (problem := self._despair()):
             return self.close(now, out, problem)
         reply = encode_packet(self.PROTOCOL, code, identifier, answer)
+        number = bytes((identifier,))
+        self._peers_ids = (self._peers_ids.replace(number, b"") + number)[-_MOST_IDS:]
+        self._asked_at = now
         if code == Code.CONFIGURE_ACK:
-            self._acked, self._acked_id, self._failures = data, identifier, 0
+            self._acked, self._failures = data, 0
             return self._happen(Event.GOOD_REQUEST, now, out, identifier, reply)
         return self._happen(Event.BAD_REQUEST, now, out, identifier, reply)
 
-    def _is_repeated(self, identifier: int, data: bytes) -> bool:
+    def _is_repeated(self, identifier: int, data: bytes, recent: bool) -> bool:
         """Whether a request is the one that we agreed to, once more: the network doubled it, or our Ack got lost.
 
         A new negotiation, for which Opened would have to be left, has another identifier: it "MUST be changed whenever
         a valid reply has been received for a previous request" (RFC 1661 5.1).
         """
-        return identifier == self._acked_id and data == self._acked
+        return self._peers_ids[-1:] == bytes((identifier,)) and data == self._acked
 
     def _answer(self, options: list[Option], data: bytes) -> tuple[Code, bytes]:
         """What we think of the peer's request: a reject of anything comes before a Nak of anything (5.4)."""
@@ -362,7 +374,7 @@ class Automaton:
 
     def save(self) -> dict[str, Json]:
         """What `_restore` needs of a machine in Opened."""
-        return {"i": self._identifier, "o": self._other_id, "a": self._acked.hex(), "ai": self._acked_id}
+        return {"i": self._identifier, "o": self._other_id, "a": self._acked.hex(), "ai": self._peers_ids[-1:].hex()}
 
     def _restore(self, state: dict[str, Json]) -> None:
         """Be in Opened again."""
@@ -370,7 +382,7 @@ class Automaton:
         self._identifier = (number(state["i"]) + _ID_LEAP) & 0xFF
         self._other_id = (number(state["o"]) + _ID_LEAP) & 0xFF
         self._acked = octets(state["a"])
-        self._acked_id = number(state["ai"])
+        self._peers_ids = octets(state["ai"])
 
 
 def shown(data: bytes) -> str:

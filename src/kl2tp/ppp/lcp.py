@@ -33,6 +33,10 @@ SMALLEST_MRU = 128
 DEFAULT_ACCM = 0xFFFFFFFF
 _LOOPS = 5
 """Times our own magic number may come back before the line is taken for looped."""
+_ECHO_REPEATS = 2
+"""Times that an Echo-Request is sent again within its interval if there is no reply."""
+_MOST_UNANSWERED = 128
+"""Identifiers of Echo-Requests that may still be answered."""
 _MAGIC = 4
 _MRU, _AUTHENTICATION, _MAGIC_NUMBER = 1, 2, 4
 """Options that we ask for, as bits."""
@@ -104,7 +108,7 @@ class Lcp(Automaton):
     PROTOCOL = Protocol.LCP
     NAME = "LCP"
     __slots__ = (
-        *("_asked", "_echo_id", "_last_nak", "_loops", "_proposals", "_random", "_settings", "_unanswered"),
+        *("_asked", "_echo_at", "_echo_id", "_loops", "_proposals", "_random", "_repeats", "_settings", "_unanswered"),
         *("magic", "mru", "peer_accm", "peer_identification", "peer_magic", "peer_proposal", "rejected"),
     )
 
@@ -128,8 +132,12 @@ class Lcp(Automaton):
         """The protocol that the peer does not speak, with `Signal.PROTOCOL_REJECTED`."""
         self._loops = 0
         self._echo_id = 0
+        self._echo_at = 0.0
+        """When the next Echo-Request is due."""
         self._unanswered = 0
-        """Echo-Requests without reply."""
+        """Echo-Requests without reply..."""
+        self._repeats = 0
+        """...and how often the last is still to be repeated."""
 
     @property
     def proposal(self) -> Proposal | None:
@@ -255,10 +263,10 @@ class Lcp(Automaton):
         looped = self._loops >= min(_LOOPS, self._settings.max_failure)
         return "the line is looped: our own magic number came back time and again" if looped else ""
 
-    def _is_repeated(self, identifier: int, data: bytes) -> bool:
-        """Only a magic number tells a request that came twice from one of a peer that has started anew and counts its
-        packets from the same number."""
-        return self.peer_magic != 0 and super()._is_repeated(identifier, data)
+    def _is_repeated(self, identifier: int, data: bytes, recent: bool) -> bool:
+        """Later on only a magic number tells a request that came twice from one of a peer that has started anew and
+        counts its packets from the same number."""
+        return (recent or self.peer_magic != 0) and super()._is_repeated(identifier, data, recent)
 
     # -- packets that only LCP knows -------------------------------------------------------------------------------
 
@@ -279,7 +287,8 @@ class Lcp(Automaton):
         if code == Code.ECHO_REQUEST:
             return Signal.NONE if looped else self._happen(Event.EXTRA, now, out, 0, self._echo(identifier, data))
         if not looped and (self._echo_id - identifier) & 0xFF < self._unanswered:
-            self._unanswered = 0
+            self._unanswered = self._repeats = 0
+            self.deadline = self._echo_at
         return Signal.NONE
 
     def _receive_protocol_reject(self, data: bytes) -> Signal:
@@ -307,10 +316,10 @@ class Lcp(Automaton):
         self._watch(now)
 
     def _watch(self, now: float) -> None:
-        self._unanswered = 0
+        self._unanswered = self._repeats = 0
         if self._settings.echo_interval > 0:
             # Links that came up together shall not ask together for ever.
-            self.deadline = now + self._settings.echo_interval * (0.5 + self._random(1)[0] / 512)
+            self.deadline = self._echo_at = now + self._settings.echo_interval * (0.5 + self._random(1)[0] / 512)
 
     def handle_timer(self, now: float, out: Frames) -> Signal:
         """The restart timer, or in Opened the time for an echo."""
@@ -318,14 +327,21 @@ class Lcp(Automaton):
             return super().handle_timer(now, out)
         if self.deadline is None or now < self.deadline:
             return Signal.NONE
-        failures = self._settings.echo_failures
-        if failures and self._unanswered >= failures:
-            return self.close(now, out, f"the peer answered none of {failures} echo requests")
-        self._unanswered = min(self._unanswered + 1, 128)
-        self._echo_id = (self._echo_id + 1) & 0xFF
+        if now >= self._echo_at:
+            failures = self._settings.echo_failures
+            if failures and self._unanswered >= failures:
+                return self.close(now, out, f"the peer answered none of {failures} echo requests")
+            self._unanswered = min(self._unanswered + 1, _MOST_UNANSWERED)
+            self._echo_id = (self._echo_id + 1) & 0xFF
+            self._echo_at = now + self._settings.echo_interval
+            self._repeats = _ECHO_REPEATS
+        else:
+            self._repeats -= 1
         request = self.magic.to_bytes(_MAGIC, "big")
         out.append(encode_packet(Protocol.LCP, Code.ECHO_REQUEST, self._echo_id, request))
-        self.deadline = now + self._settings.echo_interval
+        # What got lost on the way is asked again soon, so that a bad line is not taken for a dead peer.
+        soon = now + self._settings.restart
+        self.deadline = min(soon, self._echo_at) if self._repeats else self._echo_at
         return Signal.NONE
 
     # -- to go on after a restart ----------------------------------------------------------------------------------

@@ -321,6 +321,9 @@ class Link:
         ncp = self._ipv4 if protocol == Protocol.IPCP else self._ipv6
         if self.phase is Phase.AUTHENTICATE or (self.phase is Phase.NETWORK and not self._is_started):
             self._hold(frame)
+            if self._auth is not None:
+                self._auth.network_seen(now)
+                self._look_at_auth(now)
         elif self.phase is not Phase.NETWORK:
             return
         elif ncp is None:

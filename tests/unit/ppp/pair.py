@@ -33,12 +33,15 @@ class End:
         self.identity: str | None = None
         self.events: list[Event] = []
         self.password = PASSWORD
+        self.saved = "{}"
 
     def look(self, now: float) -> list[bytes]:
-        """See to the events; what is to be sent."""
+        """See to the events; what is to be sent. What is known is written down whenever something happened, not more
+        often, and before anything is sent."""
         while events := self.link.take_events():
             for event in events:
                 self._heard(event, now)
+            self.saved = json.dumps(self.link.save())
         return list(self.link.take_frames())
 
     def _heard(self, event: Event, now: float) -> None:
@@ -68,10 +71,16 @@ class End:
 
     def restart(self, settings: LinkSettings, chance: Callable[[int], bytes], now: float) -> None:
         """As if the process had been killed and started again."""
-        state = json.loads(json.dumps(self.link.save()))
+        if self.down is not None:
+            return
+        state = json.loads(self.saved)
         self.link = Link.restore(settings, chance, state, now)
         if not state:
             self.four = self.six = None
+
+    def forget(self) -> None:
+        """What was written down is lost."""
+        self.saved = "{}"
 
 
 class Pair:

@@ -388,13 +388,29 @@ def _() -> None:
     assert talk.told(Ipv4Down) == []
 
 
-@rule("5.1", "...but not if it may be of a peer that began anew: without a magic number nobody can tell")
+@rule("5.1", "...but not if it may be of a peer that began anew: without a magic number nobody can tell, later on")
 def _() -> None:
     talk = Talk().opened(b"")
     talk.hear()
     talk.say(REQUEST, 1, b"")
+    assert [p.code for p in talk.hear()] == [ACK]
+    talk.wait(3)
+    talk.say(REQUEST, 1, b"")
     assert [p.code for p in talk.hear()] == [REQUEST, ACK]
     assert talk.link.phase is Phase.ESTABLISH
+
+
+@rule("5.1", "a request that others have overtaken is of no interest, unless it comes so late that it must be new")
+def _() -> None:
+    for seconds, answers in ((0.0, []), (3.1, [REQUEST, NAK])):
+        talk = Talk().opened()
+        talk.say(REQUEST, 2, option(MRU, 1))
+        talk.say(REQUEST, 3, option(MAGIC_NUMBER, MAGIC))
+        talk.answer(talk.hear())
+        assert talk.link.phase is Phase.NETWORK
+        talk.wait(seconds)
+        talk.say(REQUEST, 2, option(MRU, 1))
+        assert [p.code for p in talk.hear()] == answers
 
 
 @rule("5.3", "a Nak has only what it is about, with values that would do")
