@@ -155,7 +155,8 @@ def test_a_challenge_is_answered_until_the_peer_says_something() -> None:
 
 def test_a_later_challenge_whose_success_is_lost_does_no_harm() -> None:
     machine = supplicant()
-    machine.restore({}, 0.0)
+    machine.receive(packet(1, 7, b"\x10" + CHALLENGE + b"lns"), 1.0)
+    machine.receive(packet(3, 7, b""), 1.0)
     machine.receive(packet(1, 9, b"\1x"), 100.0)
     for now in (102.0, 104.0, 106.0):
         machine.handle_timer(now)

@@ -407,7 +407,7 @@ def test_an_old_request_that_comes_late_gets_its_old_answer_and_disturbs_nothing
 
 def test_a_peer_that_asks_again_later_is_answered() -> None:
     machine = supplicant()
-    machine.restore({}, 0.0)
+    exchange(machine, packet(REQUEST, 6, MD5 + b"\x10" + CHALLENGE), packet(SUCCESS, 6))
     exchange(machine, packet(REQUEST, 50, ID), packet(REQUEST, 51, MD5 + b"\x10" + CHALLENGE), packet(SUCCESS, 51))
     assert machine.result is True
     exchange(machine, packet(REQUEST, 52, ID), packet(FAILURE, 52))

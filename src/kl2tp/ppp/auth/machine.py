@@ -1,6 +1,6 @@
 """What all machines of authentication have in common: packets to send, one of them repeated until it is answered."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from kl2tp.model.names import text
@@ -48,10 +48,6 @@ class Machine:
             self.deadline = None
             self._repeated = b""
             self._expired(now)
-
-    def restore(self, state: Mapping[str, str | int], now: float) -> None:
-        """Go on after a success, of an earlier machine if need be; there is nothing that `state` could say."""
-        self.result = True
 
     def _say(self, packet: bytes) -> None:
         """Send a packet once."""
