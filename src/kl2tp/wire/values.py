@@ -111,7 +111,7 @@ def _read_result(data: bytes) -> ResultCode | None:
 
 
 def _write_result(value: ResultCode) -> bytes:
-    return _RESULT.pack(value.result, value.error) + value.message.encode()
+    return _RESULT.pack(value.result, value.error) + _shortened(value.message, MAX_VALUE - _RESULT.size)
 
 
 def _read_cause(data: bytes) -> Q931Cause:
@@ -120,7 +120,12 @@ def _read_cause(data: bytes) -> Q931Cause:
 
 
 def _write_cause(value: Q931Cause) -> bytes:
-    return _CAUSE.pack(value.cause, value.message) + value.advisory.encode()
+    return _CAUSE.pack(value.cause, value.message) + _shortened(value.advisory, MAX_VALUE - _CAUSE.size)
+
+
+def _shortened(message: str, size: int) -> bytes:
+    """A message for people: better cut off than not sent."""
+    return message.encode("utf-8", "backslashreplace")[:size]
 
 
 def _rules() -> dict[int, Rule]:

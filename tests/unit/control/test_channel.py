@@ -169,10 +169,11 @@ def test_no_more_is_kept_than_the_window_has_room_for() -> None:
 
 def test_a_huge_message_is_taken_only_in_its_turn() -> None:
     bench = Bench()
-    huge = bytes(60000)
-    bench.receive(1, 0, huge)
-    assert bench.receive(0, 0, b"a") == [b"a"]
-    assert bench.receive(1, 0, huge) == [huge]
+    large, huge = bytes(2048), bytes(2049)
+    bench.receive(1, 0, large)
+    bench.receive(2, 0, huge)
+    assert bench.receive(0, 0, b"a") == [b"a", large]
+    assert bench.receive(2, 0, huge) == [huge]
 
 
 def test_with_a_window_of_one_nothing_is_kept() -> None:
@@ -240,6 +241,14 @@ def test_an_old_acknowledgement_changes_nothing() -> None:
     bench.acknowledge(1)
     assert bench.channel.unacked == 2
     assert bench.receive(0, 0, b"x") == [b"x"]
+
+
+@pytest.mark.parametrize("nr", [0, 0xFFFF, 0x8001, 0x8000])
+def test_an_acknowledgement_from_the_past_is_no_offence(nr: int) -> None:
+    bench = Bench()
+    bench.send(b"a")
+    assert bench.receive(0, nr, b"x") == [b"x"]
+    assert bench.channel.unacked == 1
 
 
 @pytest.mark.parametrize("nr", [2, 3, 100, 32767])

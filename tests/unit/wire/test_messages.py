@@ -267,6 +267,12 @@ def test_a_value_is_written(avp: Avp, octets: str, value: Any) -> None:
         assert data == bytes.fromhex(octets)
 
 
+def test_a_message_for_people_is_cut_off_where_an_avp_ends() -> None:
+    assert RULES[Avp.RESULT_CODE].write(ResultCode(2, 6, "x" * 2000)) == b"\0\2\0\6" + b"x" * 1013
+    assert RULES[Avp.Q931_CAUSE_CODE].write(Q931Cause(16, 1, "x" * 2000)) == b"\0\x10\1" + b"x" * 1014
+    assert RULES[Avp.RESULT_CODE].write(ResultCode(2, 6, "\udc80")) == b"\0\2\0\6\\udc80"
+
+
 @pytest.mark.parametrize(("avp", "octets", "code"), IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
 def test_a_mandatory_avp_with_an_impossible_value_ends_it(avp: Avp, octets: str, code: int) -> None:
     error = _error(_with(_carrier(avp), avp, bytes.fromhex(octets)))
