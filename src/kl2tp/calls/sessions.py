@@ -366,6 +366,8 @@ class Sessions:
         session.reason = session.reason or reason
         session.link.lower_down(now)
         self._deaf(session)
+        if session.unit is not None:
+            self._loop.drop_call(session.name)
         self._note_end(session, was_up=was_up)
         if session.hold is not None:
             self._worker.detach(session, session.hold)
@@ -391,7 +393,7 @@ class Sessions:
         """The kernel's half is gone, and the device with all that was on it."""
         session.hold = None
         if session.unit is not None:
-            self._loop.drop_call(session.name)
+            self._loop.clear_call(session.name)
         self._give_number(session)
         self._forget(session)
 

@@ -153,13 +153,20 @@ class Loop:
         self.look_at((unit.name,))
 
     def drop_call(self, name: str) -> None:
-        """Take what a call wanted as no longer desired."""
+        """Take what a call wanted as no longer desired. Its device is about to go, with all that is on it: what is
+        left then, `clear_call` takes away."""
         calls = self.engine.calls
         assert calls is not None
         self._count_namespaces(calls.pop(name, None), -1)
         self._index.drop(name)
         self._settling.add(name)
-        self.look_at((name,))
+        self._dirty.pop(name, None)
+        self._asked.pop(name, None)
+
+    def clear_call(self, name: str) -> None:
+        """The device of a call that was dropped is gone: take away what it leaves behind."""
+        if name in self.states:
+            self.look_at((name,))
 
     def _count_namespaces(self, unit: Unit | None, change: int) -> None:
         for place in {o.netns for o in unit.objects if o.netns} if unit else ():
