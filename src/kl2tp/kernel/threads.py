@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-_THREADS = 64
+_MOST_THREADS, _LEAST_THREADS, _CALLS_EACH = 64, 4, 4
+"""With few calls a thread for each would cost more than it saves."""
 _SLOW_S = 0.002
 """A call that takes longer waits for something."""
 _STRIDE = 16
@@ -56,7 +57,8 @@ def _spread(call: Callable[[_T], _R], arguments: Sequence[_T]) -> list[Any]:
                 return
             results[index] = _outcome(call, arguments[index])
 
-    threads = [threading.Thread(target=work) for _ in range(min(_THREADS, len(arguments)))]
+    count = min(_MOST_THREADS, len(arguments), _LEAST_THREADS + len(arguments) // _CALLS_EACH)
+    threads = [threading.Thread(target=work) for _ in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -52,7 +52,7 @@ def test_after_a_slow_call_the_rest_is_shared_by_threads(monkeypatch: pytest.Mon
 
 
 def test_threads_wait_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    together = threading.Barrier(20, timeout=10)
+    together = threading.Barrier(8, timeout=10)
     calls = Calls(monkeypatch, 0.017)
 
     def wait(number: int) -> int:
@@ -60,7 +60,7 @@ def test_threads_wait_together(monkeypatch: pytest.MonkeyPatch) -> None:
             together.wait()
         return calls(number)
 
-    assert side_by_side(wait, range(21)) == [2 * number for number in range(21)]
+    assert side_by_side(wait, range(17)) == [2 * number for number in range(17)]
 
 
 def test_calls_that_become_slow_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
