@@ -61,8 +61,9 @@ test: lint unit lab kernel kernel-6.1 interop ## all of the above
 bench: $(READY) packages ## hundreds and thousands of tunnels: prints a table, writes build/bench.json
 	$(LAB) run --kernel 6.12 --timeout 5400 --writable build -- $(PY) tests/scale/bench.py
 
-bench-smp: $(READY) packages ## deletion on a multiprocessor kernel, against session by session (slow)
+bench-smp: $(READY) packages ## deletion on a multiprocessor kernel, against one by one (slow)
 	$(call IN_LAB,vng) $(PY) tests/scale/delete_smp.py
+	$(call IN_LAB,vng) $(PY) tests/scale/ppp_kernel.py --smp
 
 demo: $(READY) packages ## a hub and its branches with real tunnels, in a throw-away kernel
 	@if [ -t 0 ] && [ -t 1 ]; then tty=-i; fi; set -x; $(LAB) run $$tty --kernel 6.12 -- $(PY) tests/demo/demo.py
@@ -76,13 +77,14 @@ DESTDIR        ?=
 INSTALL_PYTHON ?= $(call FIND_PYTHON,/usr/bin/python3 /usr/local/bin/python3 $(PYTHON))
 LIBDIR   = $(PREFIX)/lib/kl2tp
 DOCDIR   = $(PREFIX)/share/doc/kl2tp
-# How the files in systemd/ are called where they belong, by extension. The others are examples.
-INSTALLED = service:lib/systemd/system/kl2tp.service \
-            sysusers:lib/sysusers.d/kl2tp.conf \
-            tmpfiles:lib/tmpfiles.d/kl2tp.conf \
-            rules:lib/udev/rules.d/90-kl2tp.rules \
-            link:lib/systemd/network/70-kl2tp.link \
-            network:lib/systemd/network/05-kl2tp.network
+# How the files in systemd/ are called where they belong. The others are examples.
+INSTALLED = kl2tp.service:lib/systemd/system/kl2tp.service \
+            kl2tp-keeper.service:lib/systemd/system/kl2tp-keeper.service \
+            kl2tp.sysusers:lib/sysusers.d/kl2tp.conf \
+            kl2tp.tmpfiles:lib/tmpfiles.d/kl2tp.conf \
+            kl2tp.rules:lib/udev/rules.d/90-kl2tp.rules \
+            kl2tp.link:lib/systemd/network/70-kl2tp.link \
+            kl2tp.network:lib/systemd/network/05-kl2tp.network
 
 install: ## install under PREFIX (/usr), as root: the command, the systemd unit, examples
 	@$(INSTALL_PYTHON) -c 'import ensurepip' 2>/dev/null || $(LAB) packages python3-venv
@@ -96,7 +98,7 @@ install: ## install under PREFIX (/usr), as root: the command, the systemd unit,
 	@install -m 644 README.md LICENSE $(DESTDIR)$(DOCDIR)
 	@install -m 644 config/* systemd/kl2tp.sysctl systemd/*.conf $(DESTDIR)$(DOCDIR)/examples
 	@for pair in $(INSTALLED); do \
-		file=systemd/kl2tp.$${pair%%:*} target=$(DESTDIR)$(PREFIX)/$${pair#*:}; \
+		file=systemd/$${pair%%:*} target=$(DESTDIR)$(PREFIX)/$${pair#*:}; \
 		test -f $$file || continue; \
 		install -D -m 644 $$file $$target && sed -i 's|/usr/bin/kl2tp|$(PREFIX)/bin/kl2tp|' $$target; \
 	done
@@ -105,7 +107,7 @@ install: ## install under PREFIX (/usr), as root: the command, the systemd unit,
 	@echo "next: write /etc/kl2tp/kl2tp.yaml (examples in $(DOCDIR)/examples), then: systemctl enable --now kl2tp"
 
 uninstall: ## remove what install put there; configuration, keys and tunnels stay
-	@test -n "$(DESTDIR)" || ! test -d /run/systemd/system || systemctl disable --now kl2tp || true
+	@test -n "$(DESTDIR)" || ! test -d /run/systemd/system || systemctl disable --now kl2tp kl2tp-keeper || true
 	rm -rf $(DESTDIR)$(LIBDIR) $(DESTDIR)$(DOCDIR)
 	rm -f $(DESTDIR)$(PREFIX)/bin/kl2tp
 	rm -f $(foreach pair,$(INSTALLED),$(DESTDIR)$(PREFIX)/$(lastword $(subst :, ,$(pair))))
