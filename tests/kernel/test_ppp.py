@@ -7,6 +7,7 @@ import resource
 import select
 import socket
 import struct
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -33,9 +34,10 @@ from kernel.rig.ppp import (
     place,
 )
 from kernel.rig.traffic import exchanges
-from kl2tp.kernel import netns, ppp, pppox, rtnl
+from kl2tp.kernel import netns, ppp, pppox, rtnl, udp
 from kl2tp.kernel.netlink import KernelError, Message, Reply, attributes, string
 from kl2tp.kernel.pppol2tp import Plane, SessionHold, SessionWish, TunnelHold, TunnelWish
+from kl2tp.kernel.udp import Listener
 from kl2tp.model.objects import Route
 
 
@@ -351,6 +353,17 @@ def test_what_strangers_sent_before_the_socket_was_connected_is_handed_over(benc
         end.plane.close_tunnels([hold])
 
 
+def test_a_listener_is_told_the_mark_of_a_packet_and_a_tunnel_gives_its_own(bench: Bench) -> None:
+    near = bench.near.host
+    with near.entered(), contextlib.closing(Listener(bytes(4), PORT)) as listener:
+        for address in (place(near), bytes((127, 0, 0, 1))):
+            with udp.open_connected((address, 0), (address, PORT), mark=0x4711) as sock:
+                sock.send(b"marked")
+                assert select.select([listener], [], [], 5)[0]
+                ((data, sender, local, mark),) = listener.drain_marked()
+                assert (data, sender[0], local, mark) == (b"marked", address, (address, PORT), 0x4711)
+
+
 def test_control_messages_and_data_of_unknown_sessions_are_passed_up(bench: Bench) -> None:
     near, far = bench.near.host, bench.far.host
     with connected(near, far, [1]) as (end, other):
@@ -405,6 +418,29 @@ def test_a_thousand_sessions_end_within_two_seconds(bench: Bench) -> None:
         print(f"\n1,000 sessions in 100 tunnels ended in {took:.2f} s")
         near.until(lambda: state(near) == before)
         assert took < 2.0
+
+
+def test_several_threads_make_and_end_sessions_at_once(bench: Bench) -> None:
+    near, far = bench.near.host, bench.far.host
+    before = state(near)
+    problems: list[object] = []
+    with ends(near, far) as (end, _):
+        end.open(range(1, 5))
+
+        def work(tunnel: int) -> None:
+            for turn in range(10):
+                numbers = range(100 * tunnel + 10 * turn, 100 * tunnel + 10 * turn + 10)
+                results = end.plane.attach([end.session_wish(number, tunnel) for number in numbers])
+                problems.extend(result for result in results if not isinstance(result, SessionHold))
+                end.plane.detach([hold for hold in results if isinstance(hold, SessionHold)])
+
+        threads = [threading.Thread(target=work, args=(tunnel,)) for tunnel in range(1, 5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert problems == []
+    near.until(lambda: state(near) == before)
 
 
 # -- what others do --------------------------------------------------------------------------------------------------
