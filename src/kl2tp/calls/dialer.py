@@ -47,7 +47,7 @@ class Dialer:
     """All calls that we place."""
 
     def __init__(
-        self, endpoint: "Endpoint", turn: Callable[[float], None], adopt: Callable[[Peer, socket.socket], None]
+        self, endpoint: "Endpoint", turn: Callable[[], None], adopt: Callable[[Peer, socket.socket], None]
     ) -> None:
         """`turn` has what was begun sent; `adopt` listens on a tunnel's own socket."""
         self.dials: dict[str, Dial] = {}
@@ -118,7 +118,7 @@ class Dialer:
             self._failed(dial, "all tunnel ids are in use")
             return
         self._place(dial, tunnel, now)
-        self._turn(now)
+        self._turn()
 
     def _connect(self, spec: LacSpec, remote: Place, local: Place, now: float) -> "Tunnel":
         """Open a tunnel; from a port of the kernel's choice where no port is given. Raises KernelError."""

@@ -3,6 +3,7 @@
 import socket
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 
 from kl2tp.access.throttle import Throttle
 from kl2tp.access.users import User, Users
@@ -29,7 +30,13 @@ class Verdict:
 
 def ppp_name(profile: LnsSpec | LacSpec) -> str:
     """Who we say we are in PPP, and the server of chap-secrets."""
-    return profile.ppp.name or profile.control.host_name or socket.gethostname()
+    return profile.ppp.name or profile.control.host_name or host_name()
+
+
+@cache
+def host_name() -> str:
+    """What this host is called."""
+    return socket.gethostname()
 
 
 class Gate:

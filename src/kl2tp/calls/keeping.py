@@ -91,7 +91,7 @@ class Keeping:
         await self._restore_kernel(found, tunnels, kept)
         calls.save = self.save
         self._store.begin()
-        calls.switch.turn(self._aio.time())
+        calls.switch.turn()
         self._task = self._aio.create_task(self._keep_pools())
 
     def _fetch(self) -> dict[str, int]:

@@ -8,6 +8,7 @@ from kl2tp.calls import network
 from kl2tp.calls.gate import ppp_name
 from kl2tp.calls.network import Grant
 from kl2tp.control.call import Call
+from kl2tp.control.ids import Entropy
 from kl2tp.model.calls import LacSpec, LnsSpec
 from kl2tp.model.objects import Secret
 from kl2tp.ppp.ipcp import Ipv4Settings
@@ -16,6 +17,8 @@ from kl2tp.ppp.lcp import LinkSettings
 from kl2tp.ppp.link import Link
 
 Profile: TypeAlias = LnsSpec | LacSpec
+_random = Entropy(os.urandom).take
+"""A system call for each magic number would cost more than all the rest of it."""
 
 
 def sequenced(profile: Profile, call: Call) -> bool:
@@ -40,13 +43,13 @@ class Links:
 
     def new(self, profile: Profile, call: Call, secret: Secret | None) -> Link:
         """A link for a call that is up."""
-        return Link(self._for(profile, call, secret), os.urandom)
+        return Link(self._for(profile, call, secret), _random)
 
     def restored(
         self, profile: Profile, call: Call, secret: Secret | None, state: Mapping[str, Any], now: float
     ) -> Link:
         """The link of a session that goes on. Raises ValueError, TypeError, KeyError for a state that is none."""
-        return Link.restore(self._for(profile, call, secret), os.urandom, dict(state), now)
+        return Link.restore(self._for(profile, call, secret), _random, dict(state), now)
 
     def _for(self, profile: Profile, call: Call, secret: Secret | None) -> LinkSettings:
         ipv6 = len(call.tunnel.peer[0]) == 16

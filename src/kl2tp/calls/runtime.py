@@ -74,7 +74,7 @@ class Calls:
             opened=self.sessions.tunnel_opened,
             attached=self.sessions.attached,
             detached=self.sessions.detached,
-            done=lambda: self.switch.turn(self._aio.time()),
+            done=self.switch.turn,
         )
         self.sessions.connect(self.switch, self.worker)
         self.dialer = Dialer(self.endpoint, self.switch.turn, self.switch.adopt)
@@ -125,7 +125,7 @@ class Calls:
         adopted = {s.profile.name: s for s in self.sessions.by_name.values() if isinstance(s.profile, LacSpec)}
         for session in self.dialer.configure(desired.lac, adopted):
             self.sessions.close(session, "the configuration wants this call no longer", now)
-        self.switch.turn(now)
+        self.switch.turn()
         return [f"cannot listen on {text(a)} port {p}: {e.strerror}" for (a, p), e in failed.items()]
 
     def _new_profiles(self, profiles: Iterable[LnsSpec], now: float) -> None:
@@ -257,7 +257,7 @@ class Calls:
         chosen = [s for s in self.matching(patterns) if s.phase is not Phase.CLOSING]
         for session in chosen:
             self.sessions.close(session, reason or "disconnected by the operator", now)
-        self.switch.turn(now)
+        self.switch.turn()
         return [session.short for session in chosen]
 
     def counts(self) -> dict[str, int]:
@@ -278,7 +278,7 @@ class Calls:
         for session in list(self.sessions.by_name.values()):
             self.sessions.call_down(session, "kl2tp stops", now)
         self.endpoint.shutdown(now)
-        self.switch.turn(now)
+        self.switch.turn()
         try:
             async with asyncio.timeout(_STOP_S):
                 while self.sessions.by_name or self.endpoint.tunnels:
@@ -293,7 +293,7 @@ class Calls:
         """Leave all as it is: another daemon takes over."""
         self.dialer.stop()
         await self.worker.idle()
-        self.switch.turn(self._aio.time())
+        self.switch.turn()
 
     def close(self) -> None:
         """Close what this process holds."""

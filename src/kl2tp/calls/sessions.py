@@ -137,7 +137,7 @@ class Sessions:
         now = self._aio.time()
         session.link.refuse(attempt, now)
         self._switch.moved(session)
-        self._switch.turn(now)
+        self._switch.turn()
 
     # -- the kernel's half -----------------------------------------------------------------------------------------
 
@@ -232,8 +232,6 @@ class Sessions:
             self._open(session, now)
         if session.ready_for_network:
             self._put_unit(session)
-        for fd in (result.channel_fd, result.unit_fd):
-            self.readable(session, fd)
 
     def _listen(self, session: Session, hold: SessionHold) -> None:
         for fd in (hold.channel_fd, hold.unit_fd):
@@ -250,12 +248,12 @@ class Sessions:
         if hold is None:
             return
         now = self._aio.time()
-        frames, alive = hold.read(fd)
+        frames, alive = hold.read(fd, 1)
         for frame in frames:
             self._switch.feed(session, frame, now)
         if not alive and session.phase is not Phase.CLOSING:
             self.lost(session, "the kernel's session is gone", now)
-        self._switch.turn(now)
+        self._switch.turn()
 
     def lost(self, session: Session, reason: str, now: float) -> None:
         """The kernel's half was taken from us by somebody else."""
@@ -281,13 +279,13 @@ class Sessions:
                 self.end(session, result.problem, now)
             elif result.failed is not None and isinstance(result.failed.target, Link):
                 self.lost(session, "its network device was taken away", now)
-            self._switch.turn(now)
+            self._switch.turn()
             return
         if not session.unit_ready:
             session.unit_ready = True
             self._start_network(session, now)
             self._switch.moved(session)
-            self._switch.turn(now)
+            self._switch.turn()
 
     def _start_network(self, session: Session, now: float) -> None:
         profile, grant = session.profile, session.grant

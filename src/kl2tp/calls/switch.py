@@ -57,11 +57,10 @@ class Switch:
         self._listeners: dict[Place, Listener] = {}
         self._moved: dict[Session, None] = {}
         self._frames: list[tuple[Session, bytes]] = []
-        self._turning = False
+        self._settling = self._scheduled = False
         self.timers: Timers[Session] = Timers(self._loop, self._session_due)
         self._clock: Timers[_Clockwork] = Timers(self._loop, self._endpoint_due)
         self._clockwork = _Clockwork(endpoint)
-        self._readers: set[int] = set()
         self.malformed = 0
         """Data packets that could not be decoded."""
         self.strays = 0
@@ -102,7 +101,7 @@ class Switch:
         now = self._loop.time()
         for data, peer, local in listener.drain(_DRAIN):
             self._datagram(data, peer, local, now)
-        self.turn(now)
+        self.turn()
 
     # -- the sockets of tunnels ------------------------------------------------------------------------------------
 
@@ -113,7 +112,7 @@ class Switch:
         now = self._loop.time()
         for data, source in strays:
             self._datagram(data, source, peer.tunnel.local, now)
-        self.turn(now)
+        self.turn()
 
     def release(self, peer: Peer) -> None:
         """The tunnel's socket is about to be closed."""
@@ -124,15 +123,13 @@ class Switch:
     def _tunnel_readable(self, peer: Peer, sock: socket.socket) -> None:
         now = self._loop.time()
         source, local = peer.tunnel.peer, peer.tunnel.local
-        for _ in range(_DRAIN):
-            try:
-                data = sock.recv(_DATAGRAM)
-            except BlockingIOError:
-                break
-            except OSError:
-                continue  # an ICMP error, reported once: what was lost is sent again
-            self._datagram(data, source, local, now)
-        self.turn(now)
+        # One at a time: it seldom is more, and to find that out is a system call.
+        try:
+            data = sock.recv(_DATAGRAM)
+        except OSError:
+            return  # nothing, after all; or an ICMP error, reported once: what was lost is sent again
+        self._datagram(data, source, local, now)
+        self.turn()
 
     # -- one turn --------------------------------------------------------------------------------------------------
 
@@ -149,7 +146,7 @@ class Switch:
             return
         session = self._session_of(packet.tunnel_id, packet.session_id, peer)
         if session is None:
-            self.turn(now)  # a peer's first frame comes right behind the message that connects its call
+            self._settle(now)  # a peer's first frame comes right behind the message that connects its call
             session = self._session_of(packet.tunnel_id, packet.session_id, peer)
         if session is None:
             self.strays += 1
@@ -175,32 +172,44 @@ class Switch:
         """A PPP frame that leaves at the end of this turn."""
         self._frames.append((session, frame))
 
-    def turn(self, now: float) -> None:
+    def turn(self) -> None:
+        """Have a turn soon: once all that this pass of the event loop brings has been heard."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
         """Bring everything to rest; write down what changed; then let out what is to be sent."""
-        if self._turning:
+        self._scheduled = False
+        self._settle(self._loop.time())
+        self._save()
+        self._send_all()
+        self._clock.arm(self._clockwork)
+
+    def _settle(self, now: float) -> None:
+        """See to all that follows from what was heard."""
+        if self._settling:
             return
-        self._turning = True
+        self._settling = True
         try:
             while True:
                 events = self.endpoint.take_events()
                 moved, self._moved = self._moved, {}
                 if not events and not moved:
-                    break
+                    return
                 for event in events:
                     self._heard(event, now)
                 for session in moved:
                     self._pump(session, now)
-            self._save()
-            self._send_all()
         finally:
-            self._turning = False
-        self._clock.arm(self._clockwork)
+            self._settling = False
 
     def _send_all(self) -> None:
+        post: dict[Listener, list[tuple[bytes, Place, Place]]] = {}
         for datagram in self.endpoint.take_datagrams():
             owner = datagram.tunnel.owner if datagram.tunnel is not None else None
             sock = owner.socket if isinstance(owner, Peer) else None
-            self._send(sock, datagram.data, datagram.peer, datagram.local)
+            self._send(sock, (datagram.data, datagram.peer, datagram.local), post)
         frames, self._frames = self._frames, []
         for session, frame in frames:
             if session.hold is not None:
@@ -209,34 +218,38 @@ class Switch:
                 continue
             tunnel = session.peer.tunnel
             packet = encode_data(tunnel.peer_id, session.call.peer_id, frame)
-            self._send(session.peer.socket, packet, tunnel.peer, tunnel.local)
+            self._send(session.peer.socket, (packet, tunnel.peer, tunnel.local), post)
+        # What is not sent is as good as lost on the way: control messages and PPP are sent again.
+        for listener, datagrams in post.items():
+            self.send_errors += listener.send_many(datagrams)
 
-    def _send(self, sock: socket.socket | None, data: bytes, peer: Place, local: Place) -> None:
-        try:
-            if sock is not None:
-                sock.send(data)
-            elif (listener := self._listener_for(local)) is not None:
-                listener.send(data, peer, local)
-            else:
+    def _send(
+        self,
+        sock: socket.socket | None,
+        datagram: tuple[bytes, Place, Place],
+        post: dict[Listener, list[tuple[bytes, Place, Place]]],
+    ) -> None:
+        """Send by a tunnel's own socket, or leave it with the others of its listener."""
+        if sock is not None:
+            try:
+                sock.send(datagram[0])
+            except OSError:
                 self.send_errors += 1
-        except OSError:
-            self.send_errors += 1  # as good as lost on the way: control messages and PPP are sent again
+        elif (listener := self._listener_for(datagram[2])) is not None:
+            post.setdefault(listener, []).append(datagram)
+        else:
+            self.send_errors += 1
 
     # -- time ------------------------------------------------------------------------------------------------------
 
     def _session_due(self, session: Session, now: float) -> None:
         session.link.handle_timer(now)
         self._moved[session] = None
-        # Later in this pass of the event loop, together with the other sessions whose time has come.
-        self._loop.call_soon(self._late_turn)
-
-    def _late_turn(self) -> None:
-        if self._moved:
-            self.turn(self._loop.time())
+        self.turn()
 
     def _endpoint_due(self, clockwork: _Clockwork, now: float) -> None:
         self.endpoint.handle_timer(now)
-        self._loop.call_soon(self.turn, now)
+        self.turn()
 
     def close(self) -> None:
         """Close the listening sockets, stop the clocks."""

@@ -1,4 +1,4 @@
-"""Many datagrams by one system call: recvmmsg(2), which Python's socket module lacks."""
+"""Many datagrams by one system call: recvmmsg(2) and sendmmsg(2), which Python's socket module lacks."""
 
 import ctypes
 import errno
@@ -40,7 +40,8 @@ class Message(ctypes.Structure):
     _fields_ = (("header", Header), ("length", ctypes.c_uint))
 
 
-recvmmsg = ctypes.CDLL(None, use_errno=True).recvmmsg
+_libc = ctypes.CDLL(None, use_errno=True)
+recvmmsg, sendmmsg = _libc.recvmmsg, _libc.sendmmsg
 
 
 class Slots(threading.local):

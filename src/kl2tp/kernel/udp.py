@@ -11,10 +11,11 @@ import os
 import socket
 import struct
 import threading
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 from kl2tp.kernel import netns
-from kl2tp.kernel.many import MSG_TRUNC, Header, Message, Vector, recvmmsg
+from kl2tp.kernel.many import MSG_TRUNC, Header, Message, Vector, recvmmsg, sendmmsg
 from kl2tp.kernel.netlink import KernelError
 from kl2tp.model.addr import family, parse, text
 
@@ -105,6 +106,71 @@ def _sender(names: memoryview, start: int) -> Peer:
 
 _INET = struct.pack("=H", socket.AF_INET)
 _slots = _Slots()
+_SOCKADDR, _SOCKADDR6 = struct.Struct("=H2s4s8x"), struct.Struct("=H2s4x16s4x")
+_PKTINFO, _PKTINFO6 = struct.Struct("@Niii4s4x4x"), struct.Struct("@Nii16si4x")
+"""A control message with a struct in_pktinfo or in6_pktinfo in it, padded."""
+_PKTINFO_LENGTH, _PKTINFO6_LENGTH = 28, 36
+_VECTOR = struct.Struct("=QQ")
+_HEADER = struct.Struct("=QIxxxxQQQQIxxxxIxxxx")
+"""A struct mmsghdr: name, its length, vectors, how many, control, its length, flags, bytes sent."""
+
+
+class _Outbox(threading.local):
+    """Room for datagrams that leave together."""
+
+    def __init__(self) -> None:
+        self._headers = bytearray(_COUNT * _HEADER.size)
+        self._vectors = bytearray(_COUNT * _VECTOR.size)
+        self._names = bytearray(_COUNT * _NAME)
+        self._control = bytearray(_COUNT * _CONTROL)
+        parts = (self._headers, self._vectors, self._names, self._control)
+        self._at = tuple(ctypes.addressof(ctypes.c_char.from_buffer(part)) for part in parts)
+
+    def send(self, descriptor: int, datagrams: Sequence[tuple[bytes, Peer, Peer]], *, told: bool) -> int:
+        """Send (data, peer, local), at most _COUNT; how many were not taken. `told`: the local address is not the
+        socket's own, and is told to the kernel."""
+        headers, vectors, names, control = self._at
+        pointers = [ctypes.c_char_p(data) for data, _, _ in datagrams]
+        for n, (data, peer, local) in enumerate(datagrams):
+            ipv6 = len(peer[0]) == 16
+            address = _SOCKADDR6 if ipv6 else _SOCKADDR
+            number = socket.AF_INET6 if ipv6 else socket.AF_INET
+            address.pack_into(self._names, n * _NAME, number, _PORT.pack(peer[1]), peer[0])
+            size = self._tell(n, local[0], ipv6=ipv6) if told else 0
+            where = ctypes.cast(pointers[n], ctypes.c_void_p).value
+            _VECTOR.pack_into(self._vectors, n * _VECTOR.size, where, len(data))
+            _HEADER.pack_into(
+                self._headers,
+                n * _HEADER.size,
+                *(names + n * _NAME, address.size, vectors + n * _VECTOR.size, 1),
+                *(control + n * _CONTROL if size else 0, size, 0, 0),
+            )
+        return self._push(descriptor, headers, len(datagrams))
+
+    def _tell(self, n: int, local: bytes, *, ipv6: bool) -> int:
+        """Write down from which address a datagram leaves; the length of that."""
+        if ipv6:
+            what = (_PKTINFO6_LENGTH, socket.IPPROTO_IPV6, _IPV6_PKTINFO, local, 0)
+            _PKTINFO6.pack_into(self._control, n * _CONTROL, *what)
+            return _PKTINFO6.size
+        _PKTINFO.pack_into(
+            self._control, n * _CONTROL, _PKTINFO_LENGTH, socket.IPPROTO_IP, _IP_PKTINFO, 0, local
+        )
+        return _PKTINFO.size
+
+    @staticmethod
+    def _push(descriptor: int, headers: int, count: int) -> int:
+        done = lost = 0
+        while done < count:
+            at = ctypes.c_void_p(headers + done * _HEADER.size)
+            sent = sendmmsg(descriptor, at, count - done, socket.MSG_DONTWAIT)
+            if sent <= 0:  # the first of them could not be sent
+                sent, lost = 1, lost + 1
+            done += sent
+        return lost
+
+
+_outbox = _Outbox()
 
 
 class Listener:
@@ -142,6 +208,13 @@ class Listener:
         except OSError:  # an ICMP error about something that was sent, told once
             return []
         return [(data, peer, (local or address, port), mark) for data, peer, local, mark in found]
+
+    def send_many(self, datagrams: Sequence[tuple[bytes, Peer, Peer]]) -> int:
+        """Send (data, peer, local); how many could not be sent."""
+        lost = 0
+        for start in range(0, len(datagrams), _COUNT):
+            lost += _outbox.send(self._socket.fileno(), datagrams[start : start + _COUNT], told=self._any)
+        return lost
 
     def send(self, data: bytes, peer: Peer, local: Peer) -> None:
         """Send from an address of this socket's. Raises OSError."""
