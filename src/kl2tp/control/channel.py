@@ -227,7 +227,6 @@ class Channel:
         self._tried += 1
         self._threshold = max(self._congestion_window // 2, 1)
         self._congestion_window = 1
-        self._avoidance = 0
         self._sent = 0
         self._retransmit_at = now + self._interval(self._tried)
         self._transmit()

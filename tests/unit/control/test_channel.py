@@ -214,6 +214,14 @@ def test_an_answer_that_must_wait_does_not_hold_back_the_acknowledgement() -> No
     assert bench.send(b"answer") == [(1, 1, b"")]
 
 
+def test_a_zlb_is_about_no_session() -> None:
+    channel = Channel(0.0)
+    channel.peer_tunnel_id = 7
+    channel.receive(ControlHeader(1, 5, 0, 0), b"a", 0.0)
+    channel.flush(0.0)
+    assert decode_control(channel.take_datagrams()[0])[0] == (7, 0, 0, 1)
+
+
 def test_a_zlb_is_not_acknowledged() -> None:
     bench = Bench()
     bench.send(b"a")
