@@ -5,6 +5,7 @@ is about are fields: `journalctl KL2TP_TUNNEL=madrid`. Elsewhere a line on stand
 priority as systemd and others understand it, or with the time if a person watches.
 """
 
+import asyncio
 import contextlib
 import errno
 import fcntl
@@ -20,6 +21,8 @@ FIELDS = {"tunnel": "KL2TP_TUNNEL", "session": "KL2TP_SESSION"}
 """Attributes of a record (`extra=`) that become fields."""
 
 _LENGTH = struct.Struct("<Q")
+_MOST_LINES = 200
+"""Lines that wait for the end of a pass of the event loop."""
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
@@ -64,9 +67,47 @@ def _choose(path: str) -> logging.Handler:
 def stream_handler(stream: TextIO | None = None) -> logging.Handler:
     """Lines on standard error."""
     out = sys.stderr if stream is None else stream
-    handler = logging.StreamHandler(out)
+    handler = StreamHandler(out)
     handler.setFormatter(_Readable() if out.isatty() else _Prioritized())
     return handler
+
+
+class StreamHandler(logging.StreamHandler[TextIO]):
+    """Lines to a stream; what one pass of the event loop has to say leaves in one write, errors at once.
+
+    When a thousand sessions come up in a second, a write for each line would cost more than the sessions.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one record."""
+        try:
+            self._lines.append(self.format(record) + self.terminator)
+            if record.levelno < logging.ERROR and len(self._lines) < _MOST_LINES:
+                if len(self._lines) > 1:
+                    return  # the first of them has seen to it
+                asyncio.get_running_loop().call_soon(self.flush)
+                return
+        except RuntimeError:  # no event loop here
+            pass
+        except Exception:
+            self.handleError(record)
+            return
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what there is."""
+        with self.lock or contextlib.nullcontext():
+            lines, self._lines = self._lines, []
+            if lines:
+                try:
+                    self.stream.write("".join(lines))
+                    self.stream.flush()
+                except (OSError, ValueError):  # nobody listens any more
+                    pass
 
 
 class _Prioritized(logging.Formatter):

@@ -166,6 +166,7 @@ class Loop:
     def clear_call(self, name: str) -> None:
         """The device of a call that was dropped is gone: take away what it leaves behind."""
         if name in self.states:
+            self._settling.add(name)
             self.look_at((name,))
 
     def _count_namespaces(self, unit: Unit | None, change: int) -> None:
@@ -303,7 +304,7 @@ class Loop:
         state = self.states.get(name)
         if state is None:
             state = self.states[name] = State()
-        fresh = name in self._settling
+        fresh = name in self._settling or (name.startswith(CALL_PREFIX) and name not in (self.engine.calls or ()))
         if result.done and not fresh:
             self.drift.seen += 1
             self.drift.repaired += not result.problem
