@@ -153,7 +153,7 @@ def _die_at(step: int) -> None:
 
         return wrapped
 
-    for owner, method in ((Netlink, "_batch"), (Netlink, "transaction"), (Ledger, "_append")):
+    for owner, method in ((Netlink, "_change"), (Netlink, "transaction"), (Ledger, "_append")):
         setattr(owner, method, dying(getattr(owner, method)))
 
 

@@ -3,16 +3,18 @@
 import fcntl
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from kl2tp.kernel.netlink import HEADER, NLM_F_ACK, NLM_F_REQUEST, KernelError, Message, Netlink, error_in, messages
+from kl2tp.kernel.netlink import HEADER, NLM_F_ACK, NLM_F_REQUEST, Message, Netlink, error_in, messages
 
 BATCH = 200
 """Messages in one send(): more gains nothing more."""
 _ERROR = 2
+_ADDED = NLM_F_REQUEST | NLM_F_ACK
+"""Flags that come with the packing."""
 _SIOCGSKNS = 0x894C
 
 
@@ -25,12 +27,13 @@ class Recording:
     transactions: int = 0
 
     def __enter__(self) -> "Recording":
-        self._batch, self._transaction = Netlink.batch, Netlink.transaction
+        self._change, self._transaction = Netlink._change, Netlink.transaction
         recording = self
 
-        def batch(self: Netlink, requests: Sequence[Message]) -> dict[int, KernelError]:
+        def change(self: Netlink, data: bytes | bytearray, *numbers: Any) -> None:
+            requests = [Message(kind, flags & ~_ADDED, payload) for kind, flags, _, _, payload in messages(bytes(data))]
             recording.note(self, requests, 0)
-            return recording._batch(self, requests)
+            recording._change(self, data, *numbers)
 
         def transaction(self: Netlink, begin: Message, requests: Iterable[Message], end: Message) -> None:
             recording.transactions += 1
@@ -38,14 +41,14 @@ class Recording:
             recording.note(self, (begin, *requests, end), recording.transactions)
             recording._transaction(self, begin, requests, end)
 
-        Netlink.batch, Netlink.transaction = batch, transaction  # type: ignore[method-assign]
+        Netlink._change, Netlink.transaction = change, transaction  # type: ignore[method-assign,assignment]
         return self
 
-    _batch: Callable[[Netlink, Sequence[Message]], dict[int, KernelError]] = field(init=False)
+    _change: Callable[..., None] = field(init=False)
     _transaction: Callable[[Netlink, Message, Iterable[Message], Message], None] = field(init=False)
 
     def __exit__(self, *_: object) -> None:
-        Netlink.batch, Netlink.transaction = self._batch, self._transaction  # type: ignore[method-assign,assignment]
+        Netlink._change, Netlink.transaction = self._change, self._transaction  # type: ignore[method-assign,assignment]
 
     def note(self, netlink: Netlink, requests: Iterable[Message], transaction: int) -> None:
         if not _in_our_namespace(netlink):

@@ -117,11 +117,20 @@ class Direct:
         """Take away all that kl2tp made."""
         began = time.monotonic()
         with self._engine(None) as engine:
+            if engine.ledger.in_doubt():
+                engine.recall(self._tunnels())
             namespaces = engine.owned_namespaces()
             tally = Tally(detail=detail)
             _run(engine, engine.names(), False, progress, tally)
             engine.drop_tables(namespaces)
             return tally.answer(seconds=time.monotonic() - began, sent=engine.door.sent(), waiting={})
+
+    def _tunnels(self) -> tuple[TunnelSpec, ...]:
+        """The tunnels of the configuration, if it can be read."""
+        try:
+            return load(self._config_path).tunnels
+        except ConfigError:
+            return ()
 
     def status(self, progress: Progress | None = None) -> Json:
         """The state of every tunnel, compared with the kernel now."""

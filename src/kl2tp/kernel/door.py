@@ -14,14 +14,25 @@ from itertools import groupby
 
 from kl2tp.kernel import l2tp, netns, rtnl, xfrm
 from kl2tp.kernel.host import Host
+from kl2tp.kernel.leaving import FIRST_WAIT_S, LONGEST_WAIT_S, PATIENCE_S, Leaving
 from kl2tp.kernel.netlink import KernelError, Message, Netlink, Reply
-from kl2tp.model.objects import Address, Clamp, Guard, KernelObject, Key, Link, Policy, Route, Sa, Session, Tunnel
-from kl2tp.model.plan import Operation, Verb
-
-_PATIENCE_S = 10.0
-"""How long an id, a name or a port may stay taken by something that the kernel is still taking away."""
-_STILL_TAKEN = frozenset({errno.EEXIST, errno.EADDRINUSE})
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.001, 0.05
+from kl2tp.kernel.press import Refused, press
+from kl2tp.kernel.stencil import Row, Specimen, Stencil
+from kl2tp.model.objects import (
+    ALIAS_PREFIX,
+    Address,
+    Clamp,
+    Guard,
+    KernelObject,
+    Key,
+    Link,
+    Policy,
+    Route,
+    Sa,
+    Session,
+    Tunnel,
+)
+from kl2tp.model.plan import Operation, Unit, Verb, creations
 
 Error = KernelError | netns.NoNamespace
 
@@ -43,8 +54,7 @@ class Door:
         self._hosts: dict[str, Host] = {}
         self.ports: set[int] = set()
         """Port ids of all request sockets, now and before: what tells our own events from others'."""
-        self._deleted_at = -_PATIENCE_S
-        """When something was last deleted whose id, name or port the kernel may still hold."""
+        self._leaving = Leaving()
 
     def close(self) -> None:
         for host in self._hosts.values():
@@ -162,6 +172,45 @@ class Door:
                 self._stage(name, ops, outcome)
         return outcome
 
+    def cut(self, specimen: Specimen) -> Stencil:
+        """A stencil for units like this one. Raises NotAlike, NoNamespace, KernelError."""
+        host = self.host(specimen.unit.objects[0].netns)
+        return Stencil(specimen, host.l2tp, host.device_index)
+
+    def stamp(self, stencil: Stencil, rows: Iterable[Row], unit: Callable[[str], Unit]) -> Outcome:
+        """Create units of which nothing is there. What was done is told only of those in which something failed.
+
+        `unit` gives a unit by its name. What the kernel refuses is tried once more in the ordinary way, which knows
+        when to wait, and whose failure it is.
+        """
+        outcome = Outcome()
+        left = list(rows)
+        for stage in stencil.stages:
+            try:
+                refused = press(self.host(stencil.netns), stencil, stage, left)
+            except (netns.NoNamespace, KernelError) as error:
+                for row in left:
+                    _break_off(creations(unit(row.name)), stage.positions[0], error, outcome)
+                break
+            if refused:
+                self._once_more({name: creations(unit(name)) for name in refused}, refused, stage.positions, outcome)
+                left = [row for row in left if row.name not in outcome.failed]
+        return outcome
+
+    def _once_more(
+        self, creation: Mapping[str, Sequence[Operation]], refused: Refused, stage: Sequence[int], outcome: Outcome
+    ) -> None:
+        """Try again what was refused in a stage of the creation of units."""
+        again = self.execute([creation[name][position] for name, some in refused.items() for position in some])
+        outcome.failed |= again.failed
+        outcome.skipped += again.skipped
+        outcome.done += [op for op in again.done if op.unit in again.failed]
+        for name in again.failed:
+            operations = creation[name]
+            outcome.done += operations[: stage[0]]
+            outcome.done += [operations[position] for position in stage if position not in refused[name]]
+            outcome.skipped += operations[stage[-1] + 1 :]
+
     def _stage(self, name: str, ops: list[Operation], outcome: Outcome) -> None:
         try:
             host = self.host(name)
@@ -256,29 +305,37 @@ class Door:
     def _tunnels(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
         codec = host.l2tp
         if ops[0].verb is Verb.DELETE:
-            self._deleted_at = time.monotonic()
             tunnels = [op.target for op in ops if isinstance(op.target, Tunnel)]
+            self._leaving.note(thing for op in ops for thing in (op.target, *op.takes))
             errors = _deletions_forgiven(ops, host.genl.batch([codec.tunnel_delete(t.id) for t in tunnels]))
-            self.forget_devices()
             waiting = {i: codec.tunnel_get(t.id) for i, t in enumerate(tunnels) if i not in errors}
-            return errors | _wait_gone(host.genl, waiting)
+            errors |= _wait_gone(host.genl, waiting)
+            sessions = [(i, thing) for i, op in enumerate(ops) if i not in errors for thing in op.takes]
+            return errors | self._await_devices(host, [(i, s) for i, s in sessions if isinstance(s, Session)])
         requests = [codec.tunnel_create(op.target) for op in ops if isinstance(op.target, Tunnel)]
-        return _patiently(host.genl, requests, self._deleted_at + _PATIENCE_S)
+        return self._leaving.create(host.genl, requests, [op.target for op in ops])
 
     def _sessions(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
         codec = host.l2tp
         sessions = [op.target for op in ops if isinstance(op.target, Session)]
         if ops[0].verb is Verb.DELETE:
-            self._deleted_at = time.monotonic()
+            self._leaving.note(sessions)
             errors = _deletions_forgiven(ops, host.genl.batch([codec.session_delete(s) for s in sessions]))
-            self.forget_devices()
             waiting = {i: codec.session_get(s.tunnel_id, s.id) for i, s in enumerate(sessions) if i not in errors}
-            return errors | _wait_gone(host.genl, waiting)
+            errors |= _wait_gone(host.genl, waiting)
+            return errors | self._await_devices(host, [(i, s) for i, s in enumerate(sessions) if i not in errors])
         requests = [
             codec.session_modify(s) if op.verb is Verb.UPDATE else codec.session_create(s)
             for op, s in zip(ops, sessions, strict=True)
         ]
-        return _patiently(host.genl, requests, self._deleted_at + _PATIENCE_S)
+        return self._leaving.create(host.genl, requests, sessions)
+
+    def _await_devices(self, host: Host, sessions: Iterable[tuple[int, Session]]) -> dict[int, KernelError]:
+        """Wait for the devices of sessions to go: they do so by themselves, after their sessions."""
+        self.forget_devices()
+        waiting = [(index, rtnl.link_get(session.ifname)) for index, session in sessions]
+        errors = _wait_gone(host.route, dict(enumerate(request for _, request in waiting)), _is_ours)
+        return {waiting[number][0]: error for number, error in errors.items()}
 
     def _links(self, host: Host, ops: list[Operation]) -> dict[int, Error]:
         errors: dict[int, Error] = {}
@@ -319,6 +376,14 @@ class Door:
             op.target.device for op in ops if isinstance(op.target, Route) and op.target.device
         )
         return _on_devices(host.route, ops, {**devices, "": 0}, _route_requests)
+
+
+def _break_off(operations: Sequence[Operation], position: int, error: Error, outcome: Outcome) -> None:
+    """Note that a unit's creation came to an end at an operation."""
+    failed = operations[position]
+    outcome.done += operations[:position]
+    outcome.failed[failed.unit] = (failed, error)
+    outcome.skipped += operations[position + 1 :]
 
 
 _DELETIONS = (rtnl.RTM_DELADDR, rtnl.RTM_DELROUTE)
@@ -401,35 +466,30 @@ def _on_devices(
     return errors
 
 
-def _patiently(sock: Netlink, requests: Sequence[Message], deadline: float) -> dict[int, KernelError]:
-    """Create; where an id, name or port is still taken by something on its way out, try again until the deadline."""
-    errors = sock.batch(requests)
-    pause = _FIRST_WAIT_S
-    while taken := [i for i, e in errors.items() if e.code in _STILL_TAKEN]:
-        if time.monotonic() > deadline:
-            break
-        time.sleep(pause)
-        pause = min(pause * 2, _LONGEST_WAIT_S)
-        again = sock.batch([requests[i] for i in taken])
-        errors = {i: e for i, e in errors.items() if e.code not in _STILL_TAKEN}
-        errors |= {taken[position]: error for position, error in again.items()}
-    return errors
+def _is_ours(reply: Reply) -> bool:
+    """Whether a device is one that we made."""
+    return rtnl.LinkState(reply.payload).alias.startswith(ALIAS_PREFIX)
 
 
-def _wait_gone(sock: Netlink, waiting: dict[int, Message]) -> dict[int, KernelError]:
-    """Wait until every get says that its object is gone: the kernel takes it away in the background."""
-    deadline = time.monotonic() + _PATIENCE_S + 0.1 * len(waiting)
-    pause = _FIRST_WAIT_S
+def _wait_gone(
+    sock: Netlink, waiting: dict[int, Message], same: Callable[[Reply], bool] = lambda reply: True
+) -> dict[int, KernelError]:
+    """Wait until every get says that its object is gone: the kernel takes it away in the background.
+
+    `same` tells an answer about the object from one about another that took its place.
+    """
+    deadline = time.monotonic() + PATIENCE_S + 0.1 * len(waiting)
+    pause = FIRST_WAIT_S
     while waiting:
         replies = sock.get(list(waiting.values()))
         waiting = {
             index: request
             for (index, request), reply in zip(waiting.items(), replies, strict=True)
-            if isinstance(reply, Reply) or reply.code not in rtnl.GONE
+            if (same(reply) if isinstance(reply, Reply) else reply.code not in rtnl.GONE)
         }
         if waiting and time.monotonic() > deadline:
             return {i: KernelError(errno.ETIMEDOUT, "the kernel has not finished deleting it") for i in waiting}
         if waiting:
             time.sleep(pause)
-            pause = min(pause * 2, _LONGEST_WAIT_S)
+            pause = min(pause * 2, LONGEST_WAIT_S)
     return {}

@@ -15,7 +15,7 @@ number of tunnels. Every number in nfnetlink attributes is big-endian.
 
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from kl2tp.kernel.netlink import (
     NLM_F_CREATE,
@@ -201,20 +201,31 @@ def _place(element: Guard | Clamp) -> list[tuple[str, bytes, bytes]]:
     return [(f"guard{family}_udp", element.remote + ports, b"")]
 
 
+def entries(element: Guard | Clamp, *, with_data: bool = True) -> list[tuple[str, bytes]]:
+    """(set, packed element) of an object."""
+    result = []
+    for name, key, data in _place(element):
+        parts = [_nest(1, attr(1, key))]
+        if data and with_data:
+            parts.append(_nest(2, attr(1, data)))
+        result.append((name, _nest(1, *parts)))
+    return result
+
+
 def _elements(kind: int, flags: int, elements: Iterable[Guard | Clamp], *, with_data: bool) -> list[Message]:
     by_set: dict[str, list[bytes]] = {}
     for element in elements:
-        for name, key, data in _place(element):
-            parts = [_nest(1, attr(1, key))]
-            if data and with_data:
-                parts.append(_nest(2, attr(1, data)))
-            by_set.setdefault(name, []).append(_nest(1, *parts))
+        for name, entry in entries(element, with_data=with_data):
+            by_set.setdefault(name, []).append(entry)
+    return _packed(kind, flags, by_set)
+
+
+def _packed(kind: int, flags: int, by_set: Mapping[str, Sequence[bytes]]) -> list[Message]:
+    many = _ELEMENTS_PER_MESSAGE
     return [
-        _message(
-            kind, flags, string(1, TABLE), string(2, name), _nest(3, *entries[start : start + _ELEMENTS_PER_MESSAGE])
-        )
-        for name, entries in by_set.items()
-        for start in range(0, len(entries), _ELEMENTS_PER_MESSAGE)
+        _message(kind, flags, string(1, TABLE), string(2, name), _nest(3, *packed[start : start + many]))
+        for name, packed in by_set.items()
+        for start in range(0, len(packed), many)
     ]
 
 
@@ -289,6 +300,10 @@ class Table:
     def add(self, elements: Sequence[Guard | Clamp]) -> None:
         """Add elements; an equal one that is there already is no error."""
         self._netlink.transaction(_BEGIN, _elements(_NEWSETELEM, NLM_F_CREATE, elements, with_data=True), _END)
+
+    def insert(self, by_set: Mapping[str, Sequence[bytes]]) -> None:
+        """Add packed elements (see `entries`) by set, in one transaction."""
+        self._netlink.transaction(_BEGIN, _packed(_NEWSETELEM, NLM_F_CREATE, by_set), _END)
 
     def replace(self, old: Sequence[Guard | Clamp], new: Sequence[Guard | Clamp]) -> None:
         """Take elements out and put others in, in one transaction."""

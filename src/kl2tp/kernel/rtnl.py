@@ -19,7 +19,6 @@ DEVICE_GROUP = 1701
 """Device group of every interface that kl2tp makes."""
 ROUTE_PROTOCOL = 117
 """Routing protocol number of every route that kl2tp makes (`ip route show proto 117`)."""
-ALIAS_PREFIX = "kl2tp:"
 
 _IFF_UP = 1
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = (

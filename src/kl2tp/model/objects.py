@@ -19,7 +19,8 @@ Key: TypeAlias = tuple[str | int, ...]
 
 NO_MARK = (0, 0)
 
-
+ALIAS_PREFIX = "kl2tp:"
+"""What the alias of every device of ours begins with."""
 NO_SUBLAYER = " l2_sublayer=none"
 
 

@@ -11,8 +11,10 @@ down after it, for every unit, whatever else changes:
 """
 
 import enum
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
+from typing import overload
 
 from kl2tp.model.objects import NO_SUBLAYER, Address, KernelObject, Key, Link, Policy, Route, Sa, Session, Tunnel
 from kl2tp.model.value import dataclass
@@ -81,6 +83,8 @@ class Operation:
     """For an update: the object as it is."""
     differences: tuple[str, ...] = ()
     """For an update or a replacement: `field: old -> new`, never with key material."""
+    takes: tuple[KernelObject, ...] = ()
+    """For the deletion of a tunnel: its sessions, which go with it."""
 
     def __str__(self) -> str:
         changes = f"  ({', '.join(self.differences)})" if self.differences else ""
@@ -147,6 +151,43 @@ def _stage(target: KernelObject, *, delete: bool) -> Stage:
     if isinstance(target, Route) and not target.tunnel_device:
         return Stage.DISMANTLE_PEER_ROUTE if delete else Stage.BUILD_PEER_ROUTE
     return (_DISMANTLE if delete else _BUILD)[target.kind]
+
+
+def creations(unit: Unit) -> list[Operation]:
+    """How a unit of which nothing is there is made, in the order of execution."""
+    staged = ((_stage(wanted, delete=False), wanted) for wanted in unit.objects)
+    operations = [Operation(stage, Verb.CREATE, unit.name, wanted) for stage, wanted in staged]
+    operations.sort(key=lambda op: op.stage)
+    return operations
+
+
+class Created(Sequence[Operation]):
+    """The creation of a whole unit, spelled out only if somebody reads it: of thousands nobody does."""
+
+    __slots__ = ("_count", "_unit")
+
+    def __init__(self, count: int, unit: Callable[[], Unit]) -> None:
+        self._count, self._unit = count, unit
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Operation: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Operation]: ...
+    def __getitem__(self, index: int | slice) -> Operation | Sequence[Operation]:
+        return creations(self._unit())[index]
+
+    def __iter__(self) -> Iterator[Operation]:
+        return iter(creations(self._unit()))
+
+
+def verbs(operations: Sequence[Operation]) -> dict[str, int]:
+    """How many operations there are of each sort."""
+    if isinstance(operations, Created):
+        return {Verb.CREATE.value: len(operations)}
+    return Counter(op.verb.value for op in operations)
 
 
 def satisfied(wanted: KernelObject, found: KernelObject) -> bool:
@@ -268,13 +309,13 @@ class _UnitPlanner:
         self, verb: Verb, target: KernelObject, before: KernelObject | None = None, why: tuple[str, ...] = ()
     ) -> None:
         stage = _stage(target, delete=verb is Verb.DELETE)
-        self.operations.append(Operation(stage, verb, self.unit.name, target, before, why))
+        takes = tuple(self.sessions_of(target)) if verb is Verb.DELETE and isinstance(target, Tunnel) else ()
+        self.operations.append(Operation(stage, verb, self.unit.name, target, before, why, takes))
 
     def run(self, retained: Callable[[str, Key], bool]) -> None:
         """Plan the unit."""
         if not self.owned and not self.actual:  # the first time, of thousands perhaps: all is missing
-            for wanted in self.unit.objects:
-                self.emit(Verb.CREATE, wanted)
+            self.operations = creations(self.unit)
             return
         keys = self.unit.keys()
         for key in sorted(set(self.owned).difference(keys), key=_rank):
@@ -286,6 +327,13 @@ class _UnitPlanner:
         for key, wanted in sorted(zip(keys, self.unit.objects, strict=True), key=lambda pair: _rank(pair[0])):
             self.want(key, wanted)
         self.remove_sas()
+
+    def sessions_of(self, tunnel: Tunnel) -> Iterator[Session]:
+        """The unit's sessions in a tunnel that are there."""
+        keys = [key for key in {*self.owned, *self.unit.keys()} if key[:3] == ("session", tunnel.netns, tunnel.id)]
+        for key in sorted(keys):
+            if isinstance(found := self.actual.get(key), Session):
+                yield found
 
     def tunnel_lost(self, tunnel: Tunnel) -> None:
         """A tunnel takes its sessions with it, and these their devices with all that is on them."""

@@ -13,6 +13,7 @@ from kl2tp.ipsec.keys import Associations, KeyRing, SaKeys, cookie, derive
 from kl2tp.model.addr import ANY4, ANY6
 from kl2tp.model.ciphers import find
 from kl2tp.model.objects import (
+    ALIAS_PREFIX,
     NO_SUBLAYER,
     Address,
     Clamp,
@@ -33,7 +34,6 @@ from kl2tp.model.overhead import for_session, mss4, mss6
 from kl2tp.model.plan import Unit
 from kl2tp.model.spec import Encap, IpsecSpec, L2Spec, Mode, RouteSpec, SessionSpec, TunnelSpec
 
-ALIAS_PREFIX = "kl2tp:"
 PRIORITY_PROTECT = 1000
 PRIORITY_BLOCK = 2000
 _UDP, _L2TP = 17, 115
@@ -178,7 +178,7 @@ def _session(
     spec: TunnelSpec, session: SessionSpec, ring: KeyRing, vrf_table: VrfTable
 ) -> Iterator[KernelObject]:
     interface = session.interface
-    expected, sent = _cookies(spec, session, ring)
+    expected, sent = cookies(spec, session, ring)
     yield Session(
         spec.netns,
         spec.id,
@@ -221,8 +221,8 @@ def expected_link(spec: TunnelSpec, session: SessionSpec) -> Link:
     )
 
 
-def _cookies(spec: TunnelSpec, session: SessionSpec, ring: KeyRing) -> tuple[bytes, bytes]:
-    """(expected, sent)."""
+def cookies(spec: TunnelSpec, session: SessionSpec, ring: KeyRing) -> tuple[bytes, bytes]:
+    """Of a session: (the one that we expect, the one that we send). Raises KeyFileError if none can be derived."""
     wish = session.cookie
     if wish.local is not None and wish.peer is not None:
         return wish.local, wish.peer

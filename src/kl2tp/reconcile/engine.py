@@ -6,23 +6,29 @@ that a pass over ten thousand needs the memory of a few hundred.
 
 import errno
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import TypeAlias
 
 from kl2tp.ipsec.keys import KeyFileError, KeyRing
-from kl2tp.kernel.door import Door
+from kl2tp.kernel.door import Door, Outcome
 from kl2tp.kernel.netlink import KernelError
-from kl2tp.model.objects import NO_MARK, Direction, KernelObject, Key, Policy, Sa
-from kl2tp.model.plan import Conflict, Operation, Plan, Stage, Unit, plan, satisfied
+from kl2tp.model.objects import NO_MARK, Direction, KernelObject, Key, Link, Policy, Sa, Session
+from kl2tp.model.plan import Conflict, Created, Operation, Plan, Stage, Unit, Verb, plan, satisfied
 from kl2tp.model.spec import TunnelSpec
+from kl2tp.reconcile.alike import Batch, batches
 from kl2tp.reconcile.compile import PRIORITY_PROTECT, compile_unit, keying
 from kl2tp.reconcile.ledger import Ledger
 
 _Endpoint: TypeAlias = tuple[str | int, ...]
 """Namespace, remote address in hex, local and remote UDP port."""
 
+_EXCLUSIVE = ("tunnel", "session", "sa", "policy")
+"""Kinds of which one that somebody else made is never ours, be it equal or not."""
+_UNKNOWN = frozenset({errno.ETIMEDOUT, errno.ENOBUFS, errno.EIO, errno.EPROTO})
+"""Errors that leave open what became of a request."""
 _WENT_AWAY = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.ENETDOWN})
 
 CALL_PREFIX = "call/"
@@ -36,7 +42,7 @@ class Result:
     """What became of one tunnel in a pass."""
 
     name: str
-    done: list[Operation] = field(default_factory=list)
+    done: Sequence[Operation] = ()
     problem: str = ""
     """Empty if the kernel now agrees."""
     failed: Operation | None = None
@@ -97,6 +103,8 @@ class Engine:
         the ledger says of them stays as it is."""
         self.namespaces: frozenset[str] = frozenset()
         """The namespaces in which tunnels or their devices are."""
+        self._former: dict[str, TunnelSpec] = {}
+        """Tunnels that are no longer desired and not yet gone: what they were tells what is theirs."""
         self._peers: dict[_Endpoint, tuple[str, ...]] = {}
         self.deadlines: dict[str, float] = {}
         """When (by `now`) a tunnel whose key changes wants to be looked at again."""
@@ -106,6 +114,8 @@ class Engine:
 
     def set_specs(self, specs: Mapping[str, TunnelSpec]) -> None:
         """Take these tunnels as desired from now on."""
+        former = {**self._former, **self.specs}
+        self._former = {n: spec for n, spec in former.items() if n not in specs and not self.ledger.untouched(n)}
         self.specs = specs
         peers: dict[_Endpoint, tuple[str, ...]] = {}
         namespaces: set[str] = set()
@@ -117,6 +127,10 @@ class Engine:
                 peers[endpoint] = (*peers.get(endpoint, ()), name)
         self._peers = peers
         self.namespaces = frozenset(namespaces)
+
+    def recall(self, specs: Iterable[TunnelSpec]) -> None:
+        """Learn what tunnels that are no longer desired may have been: what a crash left of them is told by that."""
+        self._former |= {spec.name: spec for spec in specs if spec.name not in self.specs}
 
     def names(self) -> list[str]:
         """Every tunnel that is desired or of which something may exist: those to remove first, as they may hold ids."""
@@ -137,7 +151,9 @@ class Engine:
         """Make the kernel agree, chunk by chunk."""
         self.door.forget_devices()
         for chunk in _chunks(names):
-            results = self._carry_out(self._plan_together(chunk, adopt=adopt, careless=not adopt))
+            results, left = ([], chunk) if adopt else self._make_alike(chunk)
+            if left:
+                results += self._carry_out(self._plan_together(left, adopt=adopt, careless=not adopt))
             if met := [r.name for r in results if r.met_foreign]:
                 results = [r for r in results if not r.met_foreign]
                 results += self._carry_out(self._plan_together(met, adopt=adopt))
@@ -145,7 +161,7 @@ class Engine:
                 self.door.forget_devices()
                 results = [r for r in results if r.name not in lost]
                 for result in self._carry_out(self._plan_together(list(lost), adopt=adopt)):
-                    result.done[:0] = lost[result.name].done
+                    result.done = [*lost[result.name].done, *result.done]
                     results.append(result)
             yield results
 
@@ -212,7 +228,7 @@ class Engine:
         actual = self.door.read(keys)
         for name, unit in units.items():
             if self.ledger.tentative(name):
-                owned[name] = _proved(unit, owned[name], actual)
+                owned[name] = _proved(self._witness(unit), owned[name], actual)
             units[name] = self._roll_over(unit, owned[name], actual, note=note)
         planned = plan(units.values(), actual, owned, adopt=adopt, retained=self._retained)
         return _Chunk(units, owned, problems, planned, fresh)
@@ -224,6 +240,15 @@ class Engine:
         if spec is None:
             return Unit(name)
         return compile_unit(spec, self.ring, keying(spec, self.ring), self.door.vrf_table)
+
+    def _witness(self, unit: Unit) -> Unit:
+        """The unit as it was begun, as far as that is known."""
+        if unit.objects or (spec := self._former.get(unit.name)) is None:
+            return unit
+        try:
+            return compile_unit(spec, self.ring, keying(spec, self.ring), self.door.vrf_table)
+        except (KeyFileError, ValueError):
+            return unit
 
     def _owned(self, name: str, unit: Unit) -> frozenset[Key]:
         """What was made for a tunnel, and what was made for another and protects this one too."""
@@ -307,20 +332,73 @@ class Engine:
         self.ledger.record(left)
         self.ledger.note_dismantling({op.unit for op in chunk.plan.operations if op.stage == Stage.DISMANTLE_TUNNEL})
         outcome = self.door.execute(chunk.plan.operations)
+        self._note(outcome, results, chunk.fresh)
+        settled = [name for name in clear if name not in outcome.failed]
+        self.ledger.record({name: wanted[name] for name in settled})
+        self._record_half_made(outcome, results)
+        for name in settled:
+            results[name].gone = not chunk.units[name].objects
+            self._wary.discard(name)
+            self._former.pop(name, None)
+        return list(results.values())
+
+    def _note(self, outcome: Outcome, results: Mapping[str, Result], fresh: Collection[str]) -> None:
+        """Enter what was done and what failed; take back what was begun in a foreign place."""
+        done: dict[str, list[Operation]] = {}
         for op in outcome.done:
-            results[op.unit].done.append(op)
+            done.setdefault(op.unit, []).append(op)
+        for name, operations in done.items():
+            results[name].done = operations
         for name, (op, error) in outcome.failed.items():
             results[name].failed = op
             results[name].problem = _explain(op, error)
             code = error.code if isinstance(error, KernelError) else 0
             results[name].lost_ground = code in _WENT_AWAY
-            if name in chunk.fresh and code == errno.EEXIST:
+            if name in fresh and code == errno.EEXIST:
                 self._undo(results[name])
-        settled = [name for name in clear if name not in outcome.failed]
-        self.ledger.record({name: wanted[name] for name in settled})
-        for name in settled:
-            results[name].gone = not chunk.units[name].objects
-            self._wary.discard(name)
+
+    def _record_half_made(self, outcome: Outcome, results: Mapping[str, Result]) -> None:
+        """Write down what of units that failed was made, and that nothing else was, where this is known."""
+        missing: dict[str, list[Operation]] = {}
+        for name, (op, error) in outcome.failed.items():
+            if not results[name].met_foreign and not (isinstance(error, KernelError) and error.code in _UNKNOWN):
+                missing[name] = [op]
+        for op in outcome.skipped:
+            if op.unit in missing:
+                missing[op.unit].append(op)
+        self.ledger.record({name: self.ledger.owned(name) - _not_made(ops) for name, ops in missing.items()})
+
+    # -- many at once ----------------------------------------------------------------------------------------------
+
+    def _make_alike(self, names: Sequence[str]) -> tuple[list[Result], Sequence[str]]:
+        """Make those that differ in some values only, if nothing of any was ever begun; the results, and who is left.
+
+        What some give up others may want: where there is anything to give up, all are planned together.
+        """
+        specs = [self.specs[name] for name in names if name in self.specs and self._clear_field(name)]
+        if len(specs) < len(names):
+            return [], names
+        results: list[Result] = []
+        for batch in batches(specs, self.ring, self.door.cut):
+            results += self._stamp(batch)
+        made = {result.name for result in results}
+        return results, [name for name in names if name not in made]
+
+    def _clear_field(self, name: str) -> bool:
+        """Whether a tunnel neither owns nor shares anything, and did not meet anybody."""
+        return self.ledger.untouched(name) and name not in self._wary and not self._has_neighbours(name)
+
+    def _stamp(self, batch: Batch) -> list[Result]:
+        stencil, rows = batch
+        self.ledger.begin({row.name: stencil.text(row) for row in rows}, stencil.netns)
+        outcome = self.door.stamp(stencil, rows, self._compile)
+        results = {row.name: Result(row.name) for row in rows}
+        self._note(outcome, results, results)
+        made = [name for name in results if name not in outcome.failed]
+        self.ledger.settle(made)
+        self._record_half_made(outcome, results)
+        for name in made:
+            results[name].done = Created(stencil.size, partial(self._compile, name))
         return list(results.values())
 
     def _undo(self, result: Result) -> None:
@@ -330,9 +408,20 @@ class Engine:
         outcome = self.door.execute(undo.operations)
         left = set(made) if outcome.failed else set()
         self.ledger.record({result.name: left})
-        result.done.clear()
+        result.done = ()
         result.met_foreign = True
         self._wary.add(result.name)
+
+
+def _not_made(operations: Iterable[Operation]) -> set[Key]:
+    """What is not there as these were not carried out, and what of it would be somebody else's if it were there."""
+    creations = [op.target for op in operations if op.verb is Verb.CREATE]
+    devices = {(thing.netns, thing.ifname) for thing in creations if isinstance(thing, Session)}
+    return {
+        thing.key
+        for thing in creations
+        if thing.kind in _EXCLUSIVE or (isinstance(thing, Link) and (thing.tunnel_netns, thing.name) in devices)
+    }
 
 
 def _proved(unit: Unit, owned: frozenset[Key], actual: Mapping[Key, KernelObject]) -> frozenset[Key]:
@@ -344,7 +433,7 @@ def _proved(unit: Unit, owned: frozenset[Key], actual: Mapping[Key, KernelObject
     foreign = {
         key
         for key in owned
-        if key[0] in ("tunnel", "session", "sa", "policy")
+        if key[0] in _EXCLUSIVE
         and key in actual
         and not (key in wanted and satisfied(wanted[key], actual[key]))
     }

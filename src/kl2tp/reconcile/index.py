@@ -13,10 +13,9 @@ from kl2tp.kernel.events import (
     SaHint,
     TunnelHint,
 )
-from kl2tp.model.objects import Address, Link, Route
+from kl2tp.model.objects import ALIAS_PREFIX, Address, Link, Route
 from kl2tp.model.plan import Unit
 from kl2tp.model.spec import TunnelSpec
-from kl2tp.reconcile.compile import ALIAS_PREFIX
 
 _Place: TypeAlias = tuple[object, ...]
 _ANY_TABLE = 0
@@ -43,7 +42,10 @@ def _places(spec: TunnelSpec) -> Iterator[_Place]:
 
 
 def _unit_places(unit: Unit) -> Iterator[_Place]:
-    """The places of a call's objects."""
+    """The places of a call's objects; its name begins with our tunnel id."""
+    tunnel = unit.name.partition("/")[2].partition(".")[0]
+    if tunnel.isdecimal():
+        yield (int(tunnel),)
     for thing in unit.objects:
         if isinstance(thing, Link):
             yield ("device", thing.netns, thing.name)

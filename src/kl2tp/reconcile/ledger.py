@@ -93,9 +93,17 @@ class Ledger:
         parts = [f"{_encode(beginning)[:-1]}," for beginning in beginnings]
         return any(part in text for text in self._units.values() for part in parts)
 
+    def untouched(self, unit: str) -> bool:
+        """Whether nothing at all is noted about a unit."""
+        return unit not in self._units and unit not in self._rollovers
+
     def tentative(self, unit: str) -> bool:
         """Whether a crash left open if anything of the unit was made."""
         return unit in self._tentative
+
+    def in_doubt(self) -> bool:
+        """Whether a crash left that open of any unit."""
+        return bool(self._tentative)
 
     def dismantling(self, unit: str) -> bool:
         """Whether a crash left open if the unit's tunnels are still on their way out."""
@@ -132,6 +140,26 @@ class Ledger:
             elif settled:
                 lines.append(json.dumps({"s": name}))
         self._append(lines)
+
+    def begin(self, units: Mapping[str, str], namespace: str) -> None:
+        """Write down, in one write, what is about to be made in a namespace for untouched units. Raises LedgerError.
+
+        Their keys come as `encode_keys` puts them, in any order. Nobody looked whether somebody else's are there.
+        """
+        lines: list[str] = []
+        self._note_namespaces([("", namespace)], lines)
+        self._units.update(units)
+        self._tentative.update(units)
+        for name in units:
+            self._recent.pop(name, None)
+        lines += [f'{{"u":{_encode(name)},"k":{text},"t":1}}' for name, text in units.items()]
+        self._append(lines)
+
+    def settle(self, units: Iterable[str]) -> None:
+        """What was begun was made. Raises LedgerError."""
+        units = list(units)
+        self._tentative.difference_update(units)
+        self._append([f'{{"s":{_encode(name)}}}' for name in units])
 
     def _note_namespaces(self, keys: Iterable[Key], lines: list[str]) -> None:
         for name in {str(key[1]) for key in keys}:

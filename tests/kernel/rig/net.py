@@ -17,7 +17,7 @@ from pathlib import Path
 from kl2tp.kernel import l2tp, netns, nft, rtnl, xfrm
 from kl2tp.kernel.netlink import EventSocket, KernelError, Message, Netlink, Reply, attr, attributes, string, u32
 from kl2tp.model.addr import parse
-from kl2tp.model.objects import Address, Link
+from kl2tp.model.objects import ALIAS_PREFIX, Address, Link
 
 _CLONE_NEWNET = 0x40000000
 _MS_BIND, _MNT_DETACH = 4096, 2
@@ -426,7 +426,7 @@ def _devices(host: Host, found: dict[str, str]) -> dict[int, str]:
         names[device.index] = device.name
     for device in states:
         master = names.get(device.master_index, "")
-        mac = "" if device.alias.startswith(rtnl.ALIAS_PREFIX) else device.mac.hex()
+        mac = "" if device.alias.startswith(ALIAS_PREFIX) else device.mac.hex()
         found[f"device {device.name}"] = (
             f"mtu {device.mtu} master {master} up {device.up} alias {device.alias!r} group {device.group} {mac} "
             f"{device.index}"

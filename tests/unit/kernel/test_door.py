@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from kl2tp.kernel import door as module
-from kl2tp.kernel import l2tp, netns, rtnl, xfrm
+from kl2tp.kernel import door as door_module
+from kl2tp.kernel import l2tp, leaving, netns, rtnl, xfrm
 from kl2tp.kernel.door import Door
-from kl2tp.kernel.netlink import KernelError, Message, Reply
+from kl2tp.kernel.netlink import KernelError, Message, Reply, messages
+from kl2tp.kernel.stencil import Row, Specimen, Stencil
 from kl2tp.model.objects import (
     Address,
     Direction,
@@ -57,6 +58,11 @@ class FakeSocket:
         decide = self.refuse.get(self.name, nothing)
         return {i: KernelError(code) for i, m in enumerate(requests) if (code := decide(m))}
 
+    def blocks(self, blocks: Sequence[bytes], offsets: Sequence[int]) -> dict[int, KernelError]:
+        found = [Message(kind, flags & ~1, payload) for b in blocks for kind, flags, _, _, payload in messages(b)]
+        assert len(found) == len(blocks) * len(offsets)
+        return self.batch(found)
+
     def get(self, requests: Sequence[Message]) -> list[Reply | KernelError]:
         return [KernelError(errno.ENOENT)] * len(requests)
 
@@ -78,6 +84,12 @@ class FakeTable:
     def get(self, wanted: Sequence[Any]) -> list[Any]:
         return [element for element in wanted if element in self.elements]
 
+    def insert(self, by_set: Mapping[str, Sequence[bytes]]) -> None:
+        packed = [entry for entries in by_set.values() for entry in entries]
+        if self.refuse:
+            raise KernelError(errno.ENOMEM)
+        self.elements += packed
+
     def replace(self, old: Sequence[Any], new: Sequence[Any]) -> None:
         if self.refuse & {*old, *new}:
             raise KernelError(errno.ENOMEM)
@@ -95,6 +107,10 @@ class FakeHost:
         self.genl, self.route, self.xfrm = (FakeSocket(self.log, n, self.refuse) for n in ("genl", "route", "xfrm"))
         self.table = FakeTable()
         self.l2tp = l2tp.Codec(30)
+
+    def socket(self, protocol: int) -> FakeSocket:
+        sockets = {l2tp.NETLINK_GENERIC: self.genl, rtnl.NETLINK_ROUTE: self.route, xfrm.NETLINK_XFRM: self.xfrm}
+        return sockets[protocol]
 
     def device_index(self, name: str) -> int:
         if name not in ("l0", "l1"):
@@ -333,6 +349,95 @@ def test_an_old_address_that_is_gone_already_is_no_failure(door: Door, host: Fak
     assert outcome.failed == {}
 
 
+# -- by stencil ------------------------------------------------------------------------------------------------------
+
+MARK = 0xA1B2C3D4
+
+
+def numbered(number: int) -> Unit:
+    """A unit whose tunnel has this id."""
+    tunnel, session = replace(TUNNEL, id=number), replace(SESSION, tunnel_id=number, ifname=f"l{number % 2}")
+    rest = (replace(LINK, name=session.ifname), Address("", session.ifname, HERE, 24))
+    return Unit(f"t{number}", (BLOCK, Guard("", THERE), replace(SA, spi=number), tunnel, session, *rest))
+
+
+def stencilled(door: Door, *numbers: int) -> tuple[Stencil, list[Row]]:
+    """Units, of which those with an odd number are alike."""
+    specimen = numbered(MARK + 1)
+    stencil = door.cut(Specimen(specimen, f"id {MARK + 1}", [MARK + 1], {"l1": 0xA1B20000}))
+    return stencil, [stencil.row(f"t{number}", [number], ["l1"]) for number in numbers]
+
+
+def test_a_stencil_sends_what_a_plan_sends(door: Door, host: FakeHost) -> None:
+    stencil, rows = stencilled(door, 1, 3, 5)
+    outcome = door.stamp(stencil, rows, lambda name: numbered(int(name[1:])))
+    assert (outcome.done, outcome.failed, outcome.skipped) == ([], {}, [])
+    stamped = host.log[:]
+    host.log.clear()
+    for number in (1, 3, 5):
+        door.execute([op for op in creating(numbered(number)) if not isinstance(op.target, Guard)])
+    assert sorted(map(repr, stamped)) == sorted(map(repr, host.log))
+    assert len(host.table.elements) == 3
+    assert [stencil.text(row) for row in rows] == ["id 1", "id 3", "id 5"]
+
+
+def test_what_the_kernel_refuses_stops_its_unit_only_and_says_what_was_done(door: Door, host: FakeHost) -> None:
+    bad = l2tp.Codec(30).tunnel_create(replace(TUNNEL, id=3))
+    host.refuse["genl"] = lambda m: errno.EADDRNOTAVAIL if m == bad else None
+    stencil, rows = stencilled(door, 1, 3, 5)
+    outcome = door.stamp(stencil, rows, lambda name: numbered(int(name[1:])))
+    op, error = outcome.failed["t3"]
+    assert (list(outcome.failed), op.target, str(error)[:9]) == (["t3"], replace(TUNNEL, id=3), "Cannot as")
+    assert [op.target.kind for op in outcome.done] == ["policy", "guard", "sa"]
+    assert [op.target.kind for op in outcome.skipped] == ["session", "link", "address"]
+    assert {op.unit for op in outcome.done + outcome.skipped} == {"t3"}
+    tunnels = [m for name, m in host.log if name == "genl" and m.payload[0] == l2tp.TUNNEL_CREATE]
+    assert [tunnels.count(tunnel) for tunnel in tunnels] == [1, 2, 1, 2]  # the refused one was tried once more
+    assert host.sent("genl").count(l2tp.SESSION_CREATE) == 2
+
+
+def test_what_is_refused_at_first_and_not_again_is_made(door: Door, host: FakeHost) -> None:
+    refusals = iter([errno.EBUSY])
+    host.refuse["xfrm"] = lambda m: next(refusals, None) if m.type == xfrm.NEWSA else None
+    stencil, rows = stencilled(door, 1, 3)
+    outcome = door.stamp(stencil, rows, lambda name: numbered(int(name[1:])))
+    assert outcome.failed == {}
+    assert host.sent("genl").count(l2tp.SESSION_CREATE) == 2
+
+
+def test_refused_elements_are_put_in_one_by_one(door: Door, host: FakeHost) -> None:
+    host.table.refuse = {None}
+    stencil, rows = stencilled(door, 1, 3)
+    assert door.stamp(stencil, rows, lambda name: numbered(int(name[1:]))).failed == {}
+    assert host.table.elements == [Guard("", THERE)]
+
+
+def test_on_a_device_that_vanished_nothing_is_put(door: Door, host: FakeHost) -> None:
+    stencil, _ = stencilled(door)
+    rows = [stencil.row("t1", [1], ["l1"]), stencil.row("t3", [3], ["l7"])]
+    units = {"t1": numbered(1), "t3": Unit("t3", (*numbered(3).objects[:-1], Address("", "l7", HERE, 24)))}
+    outcome = door.stamp(stencil, rows, units.__getitem__)
+    op, error = outcome.failed["t3"]
+    assert (list(outcome.failed), op.target.kind) == (["t3"], "address")
+    assert "no device l7" in str(error)
+
+
+@pytest.mark.parametrize("netns_name", ["", "gone"])
+def test_where_nobody_knows_what_became_of_a_stage_every_unit_fails(
+    door: Door, host: FakeHost, netns_name: str
+) -> None:
+    def lost(blocks: Sequence[bytes], offsets: Sequence[int]) -> dict[int, KernelError]:
+        raise KernelError(errno.ETIMEDOUT, "a netlink reply was lost")
+
+    stencil, rows = stencilled(door, 1, 3)
+    host.genl.blocks = lost  # type: ignore[method-assign]
+    stencil.netns = netns_name
+    outcome = door.stamp(stencil, rows, lambda name: numbered(int(name[1:])))
+    assert list(outcome.failed) == ["t1", "t3"]
+    done = {op.target.kind for op in outcome.done}
+    assert done == ({"policy", "guard", "sa"} if not netns_name else set())
+
+
 # -- patience --------------------------------------------------------------------------------------------------------
 
 
@@ -350,7 +455,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         def sleep(seconds: float) -> None:
             now[0] += seconds
 
-    monkeypatch.setattr(module, "time", Clock)
+    for module in (door_module, leaving):
+        monkeypatch.setattr(module, "time", Clock)
     return now
 
 
@@ -369,6 +475,58 @@ def test_an_id_in_other_hands_is_not_waited_for(door: Door, host: FakeHost, cloc
     assert clock[0] == began
 
 
+UDP = replace(TUNNEL, encap=Encap.UDP, local_port=2000, remote_port=1701)
+ELSEWHERE: dict[str, tuple[KernelObject, KernelObject]] = {
+    "tunnel id": (TUNNEL, replace(TUNNEL, id=2)),
+    "port": (UDP, replace(UDP, id=2, local_port=2001)),
+    "device": (SESSION, replace(SESSION, id=2, ifname="l1")),
+}
+THERE_AGAIN: dict[str, tuple[KernelObject, KernelObject]] = {
+    "tunnel id": (TUNNEL, replace(TUNNEL, peer_id=5)),
+    "port": (UDP, replace(UDP, id=2)),
+    "session id": (SESSION, replace(SESSION, tunnel_id=2, ifname="l1")),
+    "device": (SESSION, replace(SESSION, id=2)),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_a_place_in_other_hands_is_not_waited_for_though_another_was_just_left(
+    door: Door, host: FakeHost, clock: list[float], before: KernelObject, after: KernelObject
+) -> None:
+    door.execute([operation(Verb.DELETE, before)])
+    began = clock[0]
+    host.refuse["genl"] = lambda m: errno.EEXIST
+    assert "t" in door.execute([operation(Verb.CREATE, after)]).failed
+    assert clock[0] == began
+
+
+@pytest.mark.parametrize(("before", "after"), THERE_AGAIN.values(), ids=THERE_AGAIN)
+def test_a_place_that_was_just_left_is_waited_for(
+    door: Door, host: FakeHost, clock: list[float], before: KernelObject, after: KernelObject
+) -> None:
+    door.execute([operation(Verb.DELETE, before)])
+    free_at = clock[0] + 2
+    host.refuse["genl"] = lambda m: errno.EADDRINUSE if clock[0] < free_at else None
+    assert door.execute([operation(Verb.CREATE, after)]).failed == {}
+
+
+def test_a_device_that_went_with_its_tunnel_is_waited_for(door: Door, host: FakeHost, clock: list[float]) -> None:
+    door.execute(deleting(Unit("t", (TUNNEL, SESSION, LINK))))
+    free_at = clock[0] + 2
+    host.refuse["genl"] = lambda m: errno.EEXIST if clock[0] < free_at else None
+    assert door.execute(creating(Unit("u", (replace(SESSION, tunnel_id=9, id=9),)))).failed == {}
+
+
+def test_patience_has_an_end(door: Door, host: FakeHost, clock: list[float]) -> None:
+    door.execute(deleting(Unit("t", (TUNNEL,))))
+    began = clock[0]
+    host.refuse["genl"] = lambda m: errno.EEXIST
+    assert "t" in door.execute(creating(Unit("t", (TUNNEL,)))).failed
+    assert 10 <= clock[0] - began < 10.2
+    assert "t" in door.execute(creating(Unit("t", (TUNNEL,)))).failed
+    assert clock[0] - began < 10.2
+
+
 def test_a_deletion_is_over_when_the_object_is_gone(door: Door, host: FakeHost, clock: list[float]) -> None:
     gone_at = clock[0] + 3
 
@@ -379,6 +537,38 @@ def test_a_deletion_is_over_when_the_object_is_gone(door: Door, host: FakeHost, 
     host.genl.get = get  # type: ignore[method-assign]
     assert door.execute(deleting(Unit("t", (TUNNEL,)))).failed == {}
     assert gone_at <= clock[0] < gone_at + 0.2
+
+
+with_or_without_its_tunnel = pytest.mark.parametrize(
+    "unit", [Unit("t", (TUNNEL, SESSION, LINK)), Unit("t", (SESSION, LINK))], ids=["tunnel", "session"]
+)
+
+
+@with_or_without_its_tunnel
+def test_a_deletion_is_over_when_the_devices_are_gone_too(
+    door: Door, host: FakeHost, clock: list[float], unit: Unit
+) -> None:
+    gone_at = clock[0] + 3
+    device = rtnl.link_set(replace(LINK, alias="kl2tp:t/s"), 0, set_master=False)
+
+    def get(requests: Sequence[Message]) -> list[Reply | KernelError]:
+        assert requests == [rtnl.link_get("l0")]
+        return [Reply(0, device.payload) if clock[0] < gone_at else KernelError(errno.ENODEV)]
+
+    host.route.get = get  # type: ignore[method-assign]
+    assert door.execute(deleting(unit)).failed == {}
+    assert gone_at <= clock[0] < gone_at + 0.2
+
+
+@with_or_without_its_tunnel
+def test_somebody_else_s_device_of_that_name_is_not_waited_for(
+    door: Door, host: FakeHost, clock: list[float], unit: Unit
+) -> None:
+    began = clock[0]
+    device = rtnl.link_set(replace(LINK, alias="uplink"), 0, set_master=False)
+    host.route.get = lambda requests: [Reply(0, device.payload)]  # type: ignore[method-assign]
+    assert door.execute(deleting(unit)).failed == {}
+    assert clock[0] == began
 
 
 def test_a_deletion_that_does_not_end_is_an_error(door: Door, host: FakeHost, clock: list[float]) -> None:

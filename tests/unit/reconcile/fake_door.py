@@ -4,9 +4,11 @@ import errno
 from collections.abc import Callable, Iterable, Sequence
 
 from kl2tp.kernel.door import Door, Outcome
+from kl2tp.kernel.l2tp import Codec
 from kl2tp.kernel.netlink import KernelError
+from kl2tp.kernel.stencil import Row, Specimen, Stencil
 from kl2tp.model.objects import KernelObject, Key
-from kl2tp.model.plan import Operation
+from kl2tp.model.plan import Operation, Unit, creations
 from unit.model.kernel_model import SHARED, ModelKernel, Refused
 
 
@@ -26,6 +28,8 @@ class FakeDoor(Door):
         self.crash_after: int | None = None
         self.executed: list[Operation] = []
         self.finished: list[Key] = []
+        self.stamped: list[str] = []
+        """Units that were made by a stencil."""
 
     def read(self, keys: Iterable[Key]) -> dict[Key, KernelObject]:
         self.asked.append(set(keys))
@@ -40,6 +44,17 @@ class FakeDoor(Door):
                 outcome.failed[op.unit] = (op, error)
             else:
                 outcome.done.append(op)
+        return outcome
+
+    def cut(self, specimen: Specimen) -> Stencil:
+        return Stencil(specimen, Codec(30), len)
+
+    def stamp(self, stencil: Stencil, rows: Iterable[Row], unit: Callable[[str], Unit]) -> Outcome:
+        rows = list(rows)
+        self.stamped += [row.name for row in rows]
+        operations = [op for row in rows for op in creations(unit(row.name))]
+        outcome = self.execute(sorted(operations, key=lambda op: op.stage))
+        outcome.done = [op for op in outcome.done if op.unit in outcome.failed]
         return outcome
 
     def _one(self, op: Operation, outcome: Outcome) -> KernelError | None:

@@ -73,6 +73,38 @@ def test_what_was_recorded_is_there_after_a_restart(path: Path) -> None:
     assert {name: ledger.owned(name) for name in ledger.names()} == {"a": {B}, "ü b": {INSIDE}}
 
 
+def test_what_was_begun_and_settled_is_there_after_a_restart(path: Path) -> None:
+    ledger = Ledger(path, same)
+    assert ledger.owned("a") == frozenset()
+    ledger.begin({"a": encode_keys({A, B}), "b": encode_keys({INSIDE})}, "inside")
+    ledger.settle(["a"])
+    ledger.close()
+    for found in (ledger, reopened(path)):
+        assert {name: found.owned(name) for name in found.names()} == {"a": {A, B}, "b": {INSIDE}}
+        assert (found.tentative("a"), found.tentative("b")) == (False, True)
+        assert list(found.namespaces()) == ["inside"]
+
+
+def test_what_was_begun_is_as_what_was_recorded_tentatively(path: Path) -> None:
+    one, two = Ledger(path, same), Ledger(path.with_name("other"), same)
+    one.begin({"a": encode_keys({A, B})}, "")
+    two.record({"a": {A, B}}, tentative=True)
+    for ledger in (one, two):
+        ledger.record({"a": {A}})
+        ledger.close()
+    assert path.read_text() == path.with_name("other").read_text()
+
+
+def test_a_unit_of_which_nothing_is_noted_is_untouched(path: Path) -> None:
+    ledger = Ledger(path, same)
+    ledger.record({"a": {A}})
+    ledger.set_rollover("b", 5.0)
+    assert [ledger.untouched(name) for name in "abc"] == [False, False, True]
+    ledger.record({"a": ()})
+    assert ledger.untouched("a")
+    ledger.close()
+
+
 def test_a_unit_without_keys_is_forgotten(path: Path) -> None:
     ledger = Ledger(path, same)
     ledger.record({"a": {A}, "b": {B}})
