@@ -95,7 +95,7 @@ class Keeping:
         self._task = self._aio.create_task(self._keep_pools())
 
     def _fetch(self) -> dict[str, int]:
-        keeper = self._calls.keeper
+        keeper = self._calls.worker.keeper
         if keeper is None:
             return {}
         try:

@@ -18,6 +18,7 @@ from kl2tp.calls.dialer import Dialer
 from kl2tp.calls.gate import Gate
 from kl2tp.calls.hooks import Hooks
 from kl2tp.calls.links import Links
+from kl2tp.calls.mending import Mender
 from kl2tp.calls.session import Peer, Phase, Session
 from kl2tp.calls.sessions import Sessions
 from kl2tp.calls.switch import Place, Switch
@@ -26,8 +27,8 @@ from kl2tp.calls.worker import Worker
 from kl2tp.control import endpoint as control
 from kl2tp.control.endpoint import Endpoint
 from kl2tp.control.profiles import Profiles
-from kl2tp.keeper.client import KeeperClient
-from kl2tp.kernel.pppol2tp import Plane
+from kl2tp.keeper.client import KeeperClient, KeeperError
+from kl2tp.kernel.pppol2tp import Plane, SessionHold, TunnelHold
 from kl2tp.model.addr import text
 from kl2tp.model.calls import LacSpec, LnsSpec
 from kl2tp.model.desired import Desired
@@ -39,6 +40,8 @@ _ANY4, _ANY6 = bytes(4), bytes(16)
 _PORT = 1701
 _MATCHED = ("session", "user", "interface", "address", "prefix", "peer")
 """What patterns of sessions are compared with."""
+_KEEPER_S = 5.0
+"""Time between looks for a keeper that is not there."""
 _STOP_S = 15.0
 """How long the end of all sessions may take when the daemon stops."""
 
@@ -50,9 +53,11 @@ class CallsError(Exception):
 class Calls:
     """Everything about calls. Lives in the event loop."""
 
-    def __init__(self, loop: Loop, plane: Plane, keeper: KeeperClient | None) -> None:
+    def __init__(self, loop: Loop, plane: Plane, find_keeper: Callable[[], KeeperClient]) -> None:
+        """`find_keeper` connects to the keeper, or raises KeeperError."""
         self.bus = Bus()
-        self.keeper = keeper
+        self._find_keeper = find_keeper
+        self._watch: asyncio.Task[None] | None = None
         self._aio = asyncio.get_running_loop()
         self._loop = loop
         self._files = ThreadPoolExecutor(1, thread_name_prefix="files")
@@ -70,7 +75,6 @@ class Calls:
         self.switch = Switch(self.endpoint, heard=self._heard, pump=self.sessions.pump, save=lambda: self.save())
         self.worker = Worker(
             plane,
-            keeper,
             opened=self.sessions.tunnel_opened,
             attached=self.sessions.attached,
             detached=self.sessions.detached,
@@ -79,6 +83,51 @@ class Calls:
         self.sessions.connect(self.switch, self.worker)
         self.dialer = Dialer(self.endpoint, self.switch.turn, self.switch.adopt)
         self.sessions.over = self.dialer.session_over
+        self.mender = Mender(self.sessions, self.switch, self.worker)
+        self.sessions.hurt = loop.on_call_hint = self.mender.suspect
+
+    # -- the keeper ------------------------------------------------------------------------------------------------
+
+    @property
+    def kept(self) -> bool:
+        """Whether sessions outlive this daemon."""
+        keeper = self.worker.keeper
+        return keeper is not None and keeper.connected
+
+    async def find_keeper(self) -> None:
+        """Look for a keeper; from then on, watch it."""
+        try:
+            self.worker.keeper = await self.worker.in_thread(self._find_keeper)
+        except KeeperError as error:
+            _log.warning("%s: sessions will not outlive this daemon", error)
+        self._watch = self._aio.create_task(self._watch_keeper())
+
+    async def _watch_keeper(self) -> None:
+        """Find the keeper again when it went, or was not there; leave with it what there is."""
+        while True:
+            await asyncio.sleep(_KEEPER_S)
+            if self.kept:
+                continue
+            holds = self._holds()
+            try:
+                await self.worker.in_thread(lambda: self._hand_over(holds))  # noqa: B023
+            except KeeperError as error:
+                _log.debug("%s", error)
+            else:
+                _log.info("the keeper is there: it holds %d tunnels and sessions", len(holds))
+
+    def _holds(self) -> list[TunnelHold | SessionHold]:
+        """What holds the tunnels and sessions that live."""
+        sessions = [s.hold for s in self.sessions.by_name.values() if s.hold and s.phase is not Phase.CLOSING]
+        peers = [t.owner for t in self.endpoint.tunnels.values() if isinstance(t.owner, Peer)]
+        return [*(peer.hold for peer in peers if peer.hold is not None), *sessions]
+
+    def _hand_over(self, holds: Sequence[TunnelHold | SessionHold]) -> None:
+        """In the thread. Raises KeeperError."""
+        keeper = self._find_keeper()
+        keeper.drop(keeper.names())
+        keeper.keep([name for hold in holds for name in hold.names()], [fd for hold in holds for fd in hold.fds()])
+        self.worker.keeper = keeper
 
     # -- configuration ---------------------------------------------------------------------------------------------
 
@@ -297,6 +346,9 @@ class Calls:
 
     def close(self) -> None:
         """Close what this process holds."""
+        if self._watch is not None:
+            self._watch.cancel()
+        self.sessions.advertising.close()
         self.switch.close()
         self.worker.close()
         self._files.shutdown()

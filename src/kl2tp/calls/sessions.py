@@ -9,11 +9,12 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from kl2tp.calls import links, network
 from kl2tp.calls.addressing import Addressing, NoAddress
+from kl2tp.calls.advertising import Advertising
 from kl2tp.calls.bus import Bus
 from kl2tp.calls.gate import Gate
 from kl2tp.calls.hooks import Hooks
@@ -45,10 +46,13 @@ class Sessions:
         self.by_name: dict[str, Session] = {}
         self.ended: deque[dict[str, Any]] = deque(maxlen=_ENDED)
         self.numbers = Numbers()
+        self.advertising = Advertising()
         self.tables: dict[tuple[str, str], int] = {}
         """Routing tables of VRFs, by namespace and name."""
         self.over: Callable[[Session], None] = lambda session: None
         """Told of the end of sessions: the dialer wants to know."""
+        self.hurt: Callable[[Iterable[str]], None] = lambda names: None
+        """Told of sessions, by unit, that may have lost their kernel's half."""
         self.changed: dict[Session, None] = {}
         """Sessions whose state is to be written down."""
         self._loop, self._gate, self._addressing = loop, gate, addressing
@@ -88,7 +92,9 @@ class Sessions:
         if session.counted:
             self._gate.entered(session.counted)
         self._put_unit(session)
-        self._listen(session, session.hold)
+        self.hears(session)
+        if session.grant.local_iid and session.up_since and links.demands(session.profile):
+            self.advertising.start(session, initial=False)
         self._switch.moved(session)
         self.changed[session] = None
 
@@ -170,20 +176,25 @@ class Sessions:
 
     def _attach(self, session: Session) -> None:
         session.phase = Phase.ATTACHING
-        call, profile = session.call, session.profile
-        tunnel = call.tunnel
+        profile = session.profile
         if session.number < 0:
             session.number = self.numbers.take()
         session.device = profile.interface.name.replace("{n}", str(session.number))
-        sequenced = links.sequenced(session.profile, session.call)
-        ipv6 = len(tunnel.peer[0]) == 16
+        sequenced = links.sequenced(profile, session.call)
+        ipv6 = len(session.call.tunnel.peer[0]) == 16
         fits = network.largest_mtu(profile.ppp.path_mtu, ipv6=ipv6, sequencing=sequenced)
-        ours = network.mru(profile.ppp, ipv6=ipv6, sequencing=sequenced)
-        session.mtu = profile.interface.mtu or min(fits, session.link.peer_mru or ours, network.LARGEST_MRU)
-        wish = SessionWish(
-            tunnel_id=tunnel.id,
+        session.mtu = profile.interface.mtu or min(fits, session.link.peer_mru, network.LARGEST_MRU)
+        self._worker.attach(session, self.wish(session), self._tunnel_wish(session.peer))
+
+    @staticmethod
+    def wish(session: Session) -> SessionWish:
+        """The kernel's half of a session, as it shall be."""
+        call, profile = session.call, session.profile
+        ipv6 = len(call.tunnel.peer[0]) == 16
+        return SessionWish(
+            tunnel_id=call.tunnel.id,
             id=call.id,
-            peer_tunnel_id=tunnel.peer_id,
+            peer_tunnel_id=call.tunnel.peer_id,
             peer_id=call.peer_id,
             lns=call.lns,
             send_sequence=profile.send_sequence or call.sequencing_required,
@@ -191,10 +202,9 @@ class Sessions:
             reorder_ms=profile.reorder_ms,
             ifname=session.device,
             mtu=session.mtu,
-            mru=ours,
+            mru=network.mru(profile.ppp, ipv6=ipv6, sequencing=links.sequenced(profile, call)),
             netns=profile.interface.netns or None,
         )
-        self._worker.attach(session, wish, self._tunnel_wish(session.peer))
 
     @staticmethod
     def _tunnel_wish(peer: Peer) -> TunnelWish | None:
@@ -227,17 +237,22 @@ class Sessions:
             self._worker.detach(session, result)
             return
         session.phase = Phase.NETWORK
-        self._listen(session, result)
+        self.hears(session)
         if not session.opened:
             self._open(session, now)
         if session.ready_for_network:
             self._put_unit(session)
 
-    def _listen(self, session: Session, hold: SessionHold) -> None:
-        for fd in (hold.channel_fd, hold.unit_fd):
-            self._aio.add_reader(fd, self.readable, session, fd)
+    def hears(self, session: Session) -> None:
+        """Listen to what comes through the kernel; its device may be new."""
+        if session.hold is not None:
+            for fd in (session.hold.channel_fd, session.hold.unit_fd):
+                self._aio.add_reader(fd, self.readable, session, fd)
+        if session.unit is not None:
+            self._loop.look_at((session.name,))
 
-    def _deaf(self, session: Session) -> None:
+    def deaf(self, session: Session) -> None:
+        """Listen no longer to what comes through the kernel."""
         if session.hold is not None:
             for fd in (session.hold.channel_fd, session.hold.unit_fd):
                 self._aio.remove_reader(fd)
@@ -252,14 +267,9 @@ class Sessions:
         for frame in frames:
             self._switch.feed(session, frame, now)
         if not alive and session.phase is not Phase.CLOSING:
-            self.lost(session, "the kernel's session is gone", now)
+            self.deaf(session)  # a descriptor that hangs up is readable for ever
+            self.hurt((session.name,))
         self._switch.turn()
-
-    def lost(self, session: Session, reason: str, now: float) -> None:
-        """The kernel's half was taken from us by somebody else."""
-        _log.warning("%s: %s", session.name, reason, extra={"session": session.name})
-        self._deaf(session)
-        self.end(session, reason, now)
 
     # -- addresses and routes --------------------------------------------------------------------------------------
 
@@ -278,7 +288,7 @@ class Sessions:
             if not session.unit_ready:
                 self.end(session, result.problem, now)
             elif result.failed is not None and isinstance(result.failed.target, Link):
-                self.lost(session, "its network device was taken away", now)
+                self.hurt((session.name,))
             self._switch.turn()
             return
         if not session.unit_ready:
@@ -311,6 +321,8 @@ class Sessions:
             if again:
                 self._put_unit(session)
         self._is_up(session)
+        if links.demands(session.profile):
+            self.advertising.start(session)
 
     def _is_up(self, session: Session) -> None:
         self.changed[session] = None
@@ -333,6 +345,8 @@ class Sessions:
 
     def _network_down(self, session: Session, event: object, now: float) -> None:
         self.changed[session] = None
+        if isinstance(event, ppp.Ipv6Down):
+            self.advertising.stop(session)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -363,7 +377,8 @@ class Sessions:
         session.phase = Phase.CLOSING
         session.reason = session.reason or reason
         session.link.lower_down(now)
-        self._deaf(session)
+        self.deaf(session)
+        self.advertising.stop(session)
         if session.unit is not None:
             self._loop.drop_call(session.name)
         self._note_end(session, was_up=was_up)

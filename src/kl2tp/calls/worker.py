@@ -41,7 +41,6 @@ class Worker:
     def __init__(
         self,
         plane: Plane,
-        keeper: KeeperClient | None,
         *,
         opened: Callable[[Peer, TunnelHold], None],
         attached: Callable[[Session, SessionHold | str], None],
@@ -50,7 +49,7 @@ class Worker:
     ) -> None:
         """`attached` is given the descriptors or, in words, why there are none; `done` ends a batch."""
         self.plane = plane
-        self.keeper = keeper
+        self.keeper: KeeperClient | None = None
         self._opened, self._attached, self._detached, self._done = opened, attached, detached, done
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="ppp")
@@ -84,7 +83,7 @@ class Worker:
 
     def discard(self, holds: Sequence[SessionHold], fds: Sequence[int], names: Sequence[str]) -> None:
         """In the thread: take away what nobody can take up; `names` is what the keeper is to drop of it."""
-        self._drop(list(names))
+        self.drop(list(names))
         self.plane.detach(holds)
         for fd in fds:
             os.close(fd)
@@ -132,9 +131,9 @@ class Worker:
             self._make(batch)
 
     def _take_away(self, batch: _Batch) -> None:
-        self._drop([name for _, hold in batch.detach for name in hold.names()])
+        self.drop([name for _, hold in batch.detach for name in hold.names()])
         self.plane.detach([hold for _, hold in batch.detach])
-        self._drop([name for _, hold in batch.close for name in hold.names()])
+        self.drop([name for _, hold in batch.close for name in hold.names()])
         self.plane.close_tunnels([hold for _, hold in batch.close])
 
     def _make(self, batch: _Batch) -> None:
@@ -146,7 +145,7 @@ class Worker:
         holds = self.plane.attach([wish for _, wish in sessions])
         names = [name for hold in holds if isinstance(hold, SessionHold) for name in hold.names()]
         fds = [fd for hold in holds if isinstance(hold, SessionHold) for fd in hold.fds()]
-        self._keep(names, fds)
+        self.keep(names, fds)
         for (session, _), hold in zip(sessions, holds, strict=True):
             batch.attached.append((session, hold if isinstance(hold, SessionHold) else _words(hold)))
 
@@ -164,17 +163,19 @@ class Worker:
                 opened.append(hold)
             else:
                 refused[key] = _words(hold)
-        self._keep([name for hold in opened for name in hold.names()], [fd for hold in opened for fd in hold.fds()])
+        self.keep([name for hold in opened for name in hold.names()], [fd for hold in opened for fd in hold.fds()])
         return refused
 
-    def _keep(self, names: list[str], fds: list[int]) -> None:
+    def keep(self, names: list[str], fds: list[int]) -> None:
+        """In the thread: leave descriptors with the keeper."""
         if self.keeper is not None and names:
             try:
                 self.keeper.keep(names, fds)
             except KeeperError as error:
                 _log.error("the keeper did not take %d descriptors: %s", len(fds), error)
 
-    def _drop(self, names: list[str]) -> None:
+    def drop(self, names: list[str]) -> None:
+        """In the thread: have the keeper close them."""
         if self.keeper is not None and names:
             try:
                 self.keeper.drop(names)

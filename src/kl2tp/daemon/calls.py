@@ -13,7 +13,7 @@ from kl2tp.calls.session import Phase, Session
 from kl2tp.calls.words import ppp_in_words, record, tunnel_in_words
 from kl2tp.daemon.errors import ServiceError
 from kl2tp.daemon.report import Json
-from kl2tp.keeper.client import KeeperClient, KeeperError
+from kl2tp.keeper.client import KeeperClient
 from kl2tp.kernel.pppol2tp import Plane
 from kl2tp.model.addr import text
 from kl2tp.model.desired import Desired
@@ -69,7 +69,9 @@ class CallService:
         return go
 
     async def _begin(self) -> Calls:
-        self.calls = Calls(self._loop, Plane(), await self._in_thread(lambda: _keeper(self._run_dir)))
+        socket = self._run_dir / KEEPER_SOCKET
+        self.calls = Calls(self._loop, Plane(ports=self._engine.door.ports), lambda: KeeperClient(socket))
+        await self.calls.find_keeper()
         return self.calls
 
     async def _restore(self, calls: Calls, desired: Desired, tables: dict[tuple[str, str], int]) -> None:
@@ -107,7 +109,8 @@ class CallService:
         switch, endpoint = calls.switch, calls.endpoint
         return {
             "listening": sorted(f"{text(a)} port {p}" for a, p in switch.places),
-            "keeper": None if calls.keeper is None else "connected",
+            "keeper": "connected" if calls.kept else None,
+            "mended": calls.mender.mended,
             "tunnels": len(endpoint.tunnels),
             "sessions": calls.counts(),
             "pools": {name: {"used": used, "size": size} for name, (used, size) in calls.addressing.usage().items()},
@@ -204,12 +207,3 @@ class CallService:
 
 async def _nothing() -> None:
     """Nobody wants calls."""
-
-
-def _keeper(run_dir: Path) -> KeeperClient | None:
-    """The keeper, if one runs."""
-    try:
-        return KeeperClient(run_dir / KEEPER_SOCKET)
-    except KeeperError as error:
-        _log.warning("%s: sessions will not outlive this daemon", error)
-        return None

@@ -299,6 +299,15 @@ class Plane:
                     hold.ifindex = number
         return found
 
+    def lost_tunnels(self, ids: Sequence[int]) -> set[int]:
+        """Those of these tunnels that are no longer there."""
+        try:
+            with self._host(self.name) as host:
+                replies = host.genl.get([host.l2tp.tunnel_get(number) for number in ids])
+        except KernelError:
+            return set()
+        return {number for number, reply in zip(ids, replies, strict=True) if isinstance(reply, KernelError)}
+
     def rebuild(
         self, wishes: Sequence[SessionWish], holds: Sequence[SessionHold], losses: Sequence[Loss]
     ) -> list[SessionHold | KernelError]:

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import TypeVar
 
 from kl2tp.kernel import netns
-from kl2tp.kernel.events import AddressHint, DeviceHint, Hint, Monitor, NamespaceHint
+from kl2tp.kernel.events import AddressHint, DeviceHint, Hint, Monitor, NamespaceHint, TunnelHint
 from kl2tp.model.objects import Link
 from kl2tp.model.plan import Unit
 from kl2tp.model.spec import TunnelSpec
@@ -117,6 +117,8 @@ class Loop:
         """Namespaces of the devices of calls, other than the daemon's own, with their number."""
         self.on_call: Callable[[Result], None] | None = None
         """Told what became of the unit of a call."""
+        self.on_call_hint: Callable[[Iterable[str]], None] = lambda names: None
+        """Told of calls, by unit, whose tunnel or session somebody may have touched."""
         self._wake = asyncio.Event()
 
     # -- for the daemon --------------------------------------------------------------------------------------------
@@ -190,6 +192,7 @@ class Loop:
     def sweep(self) -> None:
         """Have every tunnel looked at."""
         self._sweep = self.engine.names()
+        self.on_call_hint(self.engine.calls or ())
         self._damaged |= self.engine.namespaces
         self._resync_at = self._loop.time() + self.resync_s
         self._wake.set()
@@ -435,6 +438,8 @@ class Loop:
             if hint.lost:
                 self.sweep()
                 _log.warning("kernel events were lost in namespace %r: looking at everything", hint.netns)
+        if isinstance(hint, TunnelHint) and (calls := [n for n in names if n.startswith(CALL_PREFIX)]):
+            self.on_call_hint(calls)
         for name in names:
             if isinstance(hint, DeviceHint) and hint.state:
                 if name in self._flying:

@@ -16,7 +16,7 @@ import pytest
 from kl2tp.kernel import netns, rtnl
 from kl2tp.kernel.events import AddressHint, DeviceHint, EndpointHint, Hint, NamespaceHint, TunnelHint
 from kl2tp.model.objects import Link
-from kl2tp.model.plan import Operation, Stage, Verb
+from kl2tp.model.plan import Operation, Stage, Unit, Verb
 from kl2tp.model.spec import TunnelSpec
 from kl2tp.reconcile import loop as module
 from kl2tp.reconcile.compile import expected_link
@@ -43,6 +43,7 @@ class FakeEngine:
     """Answers as the test says, and notes when it was asked about what."""
 
     def __init__(self) -> None:
+        self.calls: dict[str, Unit] = {}
         self.specs: Mapping[str, TunnelSpec] = {}
         self.namespaces: frozenset[str] = frozenset()
         self.deadlines: dict[str, float] = {}
