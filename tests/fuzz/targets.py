@@ -5,7 +5,7 @@ import json
 import struct
 from collections.abc import Callable, Iterator
 
-from fuzz import control, login
+from fuzz import control, login, ppp
 from kl2tp.daemon.control import _request
 from kl2tp.daemon.errors import ServiceError
 from kl2tp.ipsec.keyfile import KeyFileError, parse
@@ -97,6 +97,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "ledger.keys": _ledger_keys,
     **control.TARGETS,
     **login.TARGETS,
+    **ppp.TARGETS,
 }
 """Each raises nothing, whatever it is given."""
 
@@ -112,3 +113,4 @@ def seeds() -> Iterator[bytes]:
     yield b"key " + b"A" * 43 + b"=\n"
     yield from control.seeds()
     yield from login.seeds()
+    yield from ppp.seeds()

@@ -391,9 +391,9 @@ def shown(data: bytes) -> str:
 
 
 def number(value: Json) -> int:
-    """A number that was saved."""
-    if not isinstance(value, int):
-        raise TypeError(f"{value!r} is no number")
+    """A number that was saved: none of ours is larger than a magic number."""
+    if not isinstance(value, int) or not 0 <= value <= 0xFFFFFFFF:
+        raise ValueError(f"{value!r} is no number of a PPP link")
     return value
 
 
