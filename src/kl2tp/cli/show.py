@@ -84,6 +84,8 @@ def _head(answer: Answer, paint: Paint) -> Iterator[str]:
         yield f"  declared at {where}"
     known = _KNOWN | (answer.get("spec") or {}).keys()
     rest = {k: v for k, v in answer.items() if k not in known and not isinstance(v, Mapping | list)}
+    if not rest.get("tries"):
+        rest.pop("tries", None)
     yield from _pairs(rest)
 
 

@@ -221,6 +221,21 @@ def expected_link(spec: TunnelSpec, session: SessionSpec) -> Link:
     )
 
 
+def session_name(spec: TunnelSpec, thing: KernelObject) -> str:
+    """The session that an object belongs to; "" for what belongs to the tunnel as a whole."""
+    if isinstance(thing, Session):
+        return next((s.name for s in spec.sessions if s.id == thing.id), "")
+    if isinstance(thing, Link):
+        device = thing.name
+    elif isinstance(thing, Address | Clamp):
+        device = thing.ifname
+    elif isinstance(thing, Route) and thing.tunnel_device:
+        device = thing.device
+    else:
+        return ""
+    return next((s.name for s in spec.sessions if s.interface.name == device), "")
+
+
 def cookies(spec: TunnelSpec, session: SessionSpec, ring: KeyRing) -> tuple[bytes, bytes]:
     """Of a session: (the one that we expect, the one that we send). Raises KeyFileError if none can be derived."""
     wish = session.cookie

@@ -20,9 +20,9 @@ from typing import TypeVar
 from kl2tp.kernel import netns
 from kl2tp.kernel.events import AddressHint, DeviceHint, Hint, Monitor, NamespaceHint, TunnelHint
 from kl2tp.model.objects import Link
-from kl2tp.model.plan import Unit
+from kl2tp.model.plan import Operation, Unit
 from kl2tp.model.spec import TunnelSpec
-from kl2tp.reconcile.compile import expected_link
+from kl2tp.reconcile.compile import expected_link, session_name
 from kl2tp.reconcile.engine import CALL_PREFIX, CHUNK, Engine, Result
 from kl2tp.reconcile.index import Index
 
@@ -240,6 +240,8 @@ class Loop:
         now = self._loop.time()
         while self._timers and self._timers[0][0] <= now:
             _, name = heapq.heappop(self._timers)
+            if name not in self.states:
+                continue  # removed since
             self._asked[name] = None
             if name in self._rekeying:  # the next step of a change of keys, no drift
                 self._settling.add(name)
@@ -305,6 +307,7 @@ class Loop:
         """Take note of what became of a tunnel; whether it came up."""
         name = result.name
         state = self.states.get(name)
+        known = state is not None or bool(result.done)
         if state is None:
             state = self.states[name] = State()
         fresh = name in self._settling or (name.startswith(CALL_PREFIX) and name not in (self.engine.calls or ()))
@@ -315,9 +318,9 @@ class Loop:
                 self.drift.slowest_s = max(self.drift.slowest_s, self._loop.time() - began)
         level = logging.DEBUG if fresh else logging.WARNING
         for op in result.done if _log.isEnabledFor(level) else ():
-            _log.log(level, "%s: %s%s", name, "" if fresh else "repaired: ", op, extra={"tunnel": name})
+            _log.log(level, "%s: %s%s", name, "" if fresh else "repaired: ", op, extra=self._fields(name, op))
         if result.problem:
-            self._retry(name, state, result.problem)
+            self._retry(result, state)
             return False
         self._settling.discard(name)
         self._failed.discard(name)
@@ -325,7 +328,7 @@ class Loop:
         if result.gone:
             del self.states[name]
             self._rekeying.discard(name)
-            if not name.startswith(CALL_PREFIX):
+            if known and not name.startswith(CALL_PREFIX):
                 _log.info("%s: removed", name, extra={"tunnel": name})
             return False
         self._await_keys(name)
@@ -343,15 +346,23 @@ class Loop:
             self._rekeying.discard(name)
             _log.info("%s: keys changed", name, extra={"tunnel": name})
 
-    def _retry(self, name: str, state: State, problem: str) -> None:
+    def _fields(self, name: str, op: Operation | None) -> dict[str, str]:
+        """What a record about a tunnel, or about one of its objects, says for the journal."""
+        spec = self.engine.specs.get(name)
+        session = session_name(spec, op.target) if spec and op else ""
+        return {"tunnel": name, "session": session} if session else {"tunnel": name}
+
+    def _retry(self, result: Result, state: State) -> None:
         """Note a failure; try again later, ever later, and not all at the same moment."""
+        name, problem = result.name, result.problem
         state.tries += 1
         wait = min(_FIRST_RETRY_S * 2 ** min(state.tries - 1, 10), _LAST_RETRY_S) * random.uniform(0.75, 1.25)
         state.retry_at = self._loop.time() + wait
         heapq.heappush(self._timers, (state.retry_at, name))
         self._failed.add(name)
         if state.enter("failed", problem):
-            _log.error("%s: %s (next try in %.0f s)", name, problem, wait, extra={"tunnel": name})
+            fields = self._fields(name, result.failed)
+            _log.error("%s: %s (next try in %.0f s)", name, problem, wait, extra=fields)
 
     def _answer_waiters(self, results: list[Result]) -> None:
         for waiter in list(self._waiters):

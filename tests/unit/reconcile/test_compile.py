@@ -35,7 +35,15 @@ from kl2tp.model.spec import (
     SessionSpec,
     TunnelSpec,
 )
-from kl2tp.reconcile.compile import PRIORITY_BLOCK, PRIORITY_PROTECT, Keying, compile_unit, expected_link, keying
+from kl2tp.reconcile.compile import (
+    PRIORITY_BLOCK,
+    PRIORITY_PROTECT,
+    Keying,
+    compile_unit,
+    expected_link,
+    keying,
+    session_name,
+)
 from unit.reconcile.specs import HERE, clear, key_file, peer, protected
 
 THERE = peer(1)
@@ -338,6 +346,19 @@ def test_ipv6_tunnels_are_protected_by_ipv6_policies(key: str) -> None:
     unit = compiled(dataclasses.replace(protected(key), local=local, remote=remote))
     assert policies(unit)[0].selector == Selector(bytes(16), 0, remote, 128, 115)
     assert policies(unit)[3].selector == Selector(local, 128, remote, 128, 115)
+
+
+def test_every_object_knows_its_session_or_that_it_is_the_tunnel_s(key: str) -> None:
+    spec = dataclasses.replace(protected(key), route=RouteSpec(peer(1), 32))
+    (session,) = spec.sessions
+    interface = InterfaceSpec("l9", addresses=((HERE, 24),), routes=(RouteSpec(bytes((10, 9, 0, 0)), 16),))
+    spec = dataclasses.replace(spec, sessions=(session, SessionSpec("other", 9, 9, interface)))
+    found: dict[str, list[str]] = {}
+    for thing in compile_unit(spec, KeyRing(), keying(spec, KeyRing())).objects:
+        found.setdefault(session_name(spec, thing), []).append(thing.kind)
+    assert found["s"] == ["session", "link", "clamp"]
+    assert found["other"] == ["session", "link", "address", "route", "clamp"]
+    assert set(found[""]) == {"policy", "guard", "sa", "route", "tunnel"}
 
 
 def test_two_sessions_are_two_devices_in_one_tunnel() -> None:

@@ -252,6 +252,19 @@ async def test_what_is_repaired_is_counted_and_said(
     assert (loop.drift.seen, loop.drift.repaired) == (1, 1)
     assert "t1: repaired: ~ link l1" in caplog.text
     assert caplog.records[0].__dict__["tunnel"] == "t1"
+    assert caplog.records[0].__dict__["session"] == "s"
+
+
+async def test_a_failure_says_which_session_it_is_about(
+    loop: Loop, engine: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    op = repaired("t1").done[0]
+    engine.answers["t1"] = lambda: Result("t1", problem="no", failed=op)
+    engine.answers["t2"] = lambda: Result("t2", problem="no")
+    loop.look_at(["t1", "t2"])
+    with caplog.at_level(logging.ERROR):
+        await rest()
+    assert [record.__dict__.get("session") for record in caplog.records] == ["s", None]
 
 
 async def test_what_is_made_for_the_first_time_is_no_drift(loop: Loop, engine: FakeEngine) -> None:
@@ -415,6 +428,30 @@ async def test_a_tunnel_that_recovers_forgets_its_failures(loop: Loop, engine: F
     await until(now() + 2)
     state = loop.states["t1"]
     assert (state.state, state.problem, state.tries, state.retry_at) == ("up", "", 0, None)
+
+
+async def test_a_removed_tunnel_that_had_failed_is_not_come_back_to(
+    loop: Loop, engine: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine.answers["t1"] = failing("t1")
+    loop.look_at(["t1"])
+    await until(now() + 20)
+    del engine.answers["t1"]
+    with caplog.at_level(logging.INFO):
+        await use(loop, clear(2), clear(3), touched=["t1"])
+        looked = len(engine.looked_at("t1"))
+        await until(now() + 120)
+    assert len(engine.looked_at("t1")) == looked
+    assert [r.getMessage() for r in caplog.records if r.levelno == logging.INFO] == ["t1: removed"]
+
+
+async def test_of_what_was_never_there_nobody_says_that_it_is_removed(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.look_at(["t9"])
+    with caplog.at_level(logging.INFO):
+        await rest()
+    assert caplog.records == []
 
 
 async def test_one_failure_keeps_no_other_tunnel(loop: Loop, engine: FakeEngine) -> None:
