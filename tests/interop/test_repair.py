@@ -21,7 +21,7 @@ DAMAGE = {
     "session": "ip l2tp del session tunnel_id {tunnel} session_id {session}",
     "tunnel": "ip l2tp del tunnel tunnel_id {tunnel}",
     "device": "ip link del {device}",
-    "name": "ip link set {device} name other || { ip link set {device} down; ip link set {device} name other; }",
+    "name": "ip link set {device} name other || (ip link set {device} down; ip link set {device} name other)",
 }
 
 

@@ -169,6 +169,9 @@ class Calls:
         self._gate.configure(desired.users)
         self.addressing.configure(desired.pools, self._ours(desired), self._held())
         self.endpoint.profiles = Profiles(desired.lns)
+        # The kernel has one space of ids for all tunnels of a namespace, declared ones too.
+        declared = {tunnel.id for tunnel in desired.tunnels if not tunnel.netns}
+        self.endpoint.reserve(declared.__contains__)
         self._new_profiles(desired.lns, now)
         failed = self.switch.listen(_places(desired))
         adopted = {s.profile.name: s for s in self.sessions.by_name.values() if isinstance(s.profile, LacSpec)}
