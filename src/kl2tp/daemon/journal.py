@@ -54,6 +54,8 @@ def configure(level: str = "info", *, path: str = SOCKET) -> logging.Handler:
     root.setLevel(logging.WARNING)
     logging.getLogger("kl2tp").setLevel(level.upper())
     logging.captureWarnings(True)
+    # Nobody asks for these, and each is a system call or more for every record.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     return handler
 
 
