@@ -115,16 +115,6 @@ class Pool:
                 if slot not in self._held and slot not in self._reserved and slot >= self._fresh:
                     self._free.setdefault(slot)  # remembered: strangers get it when nothing else is left
 
-    def renewed(self, spec: PoolSpec) -> "Pool":
-        """A pool of other ranges that remembers, and holds, what of this one lies in them."""
-        pool = Pool(spec, self._remembered)
-        pool.restore(self.save())
-        for slot, user in self._held.items():
-            if (kept := pool._slot(self._address(slot))) is not None:
-                pool._held[kept] = user
-                pool._free.pop(kept, None)
-        return pool
-
     # --- slots
 
     def _saved_slots(self, addresses: object) -> Iterator[int]:

@@ -151,10 +151,9 @@ def test_the_memory_of_users_is_bounded() -> None:
 def test_other_ranges_keep_what_still_fits() -> None:
     pool = Pool(spec("10.0.0.0-10.0.0.3"))
     texts(pool, *"abcd")
-    pool.release(addr.parse("10.0.0.2"))
-    more = pool.renewed(spec("10.0.0.2-10.0.0.9"))
-    assert more.used == 1
-    assert more.holder(addr.parse("10.0.0.3")) == "d"
+    more = Pool(spec("10.0.0.2-10.0.0.9"))
+    more.restore(pool.save())
+    assert more.take(addr.parse("10.0.0.3"), "d")
     assert texts(more, "x", "c") == ["10.0.0.4", "10.0.0.2"]
 
 
@@ -207,6 +206,9 @@ class Pools(RuleBasedStateMachine):
 
     def _hold(self, address: bytes, user: str) -> None:
         self.held[address] = user
+        self._hold_last(address, user)
+
+    def _hold_last(self, address: bytes, user: str) -> None:
         self.last.pop(user, None)
         self.last[user] = address
 
@@ -221,9 +223,13 @@ class Pools(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        pool = self.pool.renewed(spec("10.0.0.0-10.0.0.4", "10.0.0.6-10.0.0.10"))
-        pool.reserve(self.reserved)
+        pool = Pool(spec("10.0.0.0-10.0.0.4", "10.0.0.6-10.0.0.10"), remembered=4)
+        pool.restore(json.loads(json.dumps(self.pool.save())))
         self.pool = pool
+        for address, user in self.held.items():
+            assert pool.take(address, user)
+            self._hold_last(address, user)
+        pool.reserve(self.reserved)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
