@@ -67,7 +67,7 @@ class Pair:
         calls = {}
         for name, call in self.calls.items():
             user = call.get("user", "alice")
-            password = self.file(self.lac, f"{name}.password", USERS.get(user, {"secret": "wrong"})["secret"] + "\n")
+            password = self.file(self.lac, f"{name}.password", f"{USERS[user]['secret'] if user in USERS else 'wrong'}\n")
             calls[name] = {
                 "remote": FAR,
                 "user": user,
