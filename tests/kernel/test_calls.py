@@ -24,7 +24,7 @@ from kl2tp.reconcile.ledger import Ledger
 NEAR, FAR = "192.0.2.1", "192.0.2.2"
 """The LAC and the LNS, as the rig has them."""
 US, POOL = "10.9.0.1", "10.9.0.0/24"
-USERS = {
+USERS: dict[str, dict[str, Any]] = {
     "alice": {"secret": "alice's", "routes": ["192.168.7.0/24"]},
     "bob": {"secret": "bob's", "address": "10.9.0.77", "limit": 1},
     "carol": {"secret": "carol's", "prefix6": "2001:db8:77::/64"},
@@ -67,7 +67,8 @@ class Pair:
         calls = {}
         for name, call in self.calls.items():
             user = call.get("user", "alice")
-            password = self.file(self.lac, f"{name}.password", f"{USERS[user]['secret'] if user in USERS else 'wrong'}\n")
+            secret = USERS[user]["secret"] if user in USERS else "wrong"
+            password = self.file(self.lac, f"{name}.password", f"{secret}\n")
             calls[name] = {
                 "remote": FAR,
                 "user": user,
