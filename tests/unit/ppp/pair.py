@@ -98,6 +98,8 @@ class Pair:
         self.flying: list[tuple[float, int, int, bytes]] = []
         self._count = 0
         self.sent = 0
+        self.hear: Callable[[bytes], object] = lambda frame: None
+        """Told of each frame that is sent."""
 
     def open(self) -> "Pair":
         """The line is there."""
@@ -113,6 +115,7 @@ class Pair:
         for number, end in enumerate(self.ends):
             for frame in end.look(self.now):
                 self.sent += 1
+                self.hear(frame)
                 for delay in self.fate():
                     self._count += 1
                     self.flying.append((self.now + delay, self._count, 1 - number, frame))

@@ -447,7 +447,8 @@ def test_a_restored_link_goes_on_as_if_nothing_had_been() -> None:
     sent = pair.sent
     for which in (0, 1, 0, 0):
         pair.restart(which)
-        assert pair.ends[which].link.take_events() == pair.ends[which].link.take_frames() == ()
+        link = pair.ends[which].link
+        assert (link.take_events(), link.take_frames()) == ((), ())
     pair.run(25)
     assert [end.link.lcp.magic for end in pair.ends] == magics
     assert [(end.link.mru, end.link.peer_mru) for end in pair.ends] == mru
