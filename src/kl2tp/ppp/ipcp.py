@@ -9,6 +9,8 @@ from kl2tp.wire.ppp import IpcpOption, Option, Protocol, encode_option
 
 _NONE = bytes(4)
 """0.0.0.0: whoever asks for it asks to be given one."""
+_LOOPBACK, _MULTICAST = 127, 224
+"""First octets of addresses that are no host's on a link; what is above multicast is reserved."""
 _DNS = (IpcpOption.DNS1, IpcpOption.DNS2)
 _NBNS = (IpcpOption.NBNS1, IpcpOption.NBNS2)
 _ADDRESS, _DNS1, _DNS2 = 1, 2, 4
@@ -78,7 +80,7 @@ class Ipcp(Automaton):
         if len(value) != 4 or value == _NONE:
             return ""
         if kind == IpcpOption.ADDRESS and self._asked & _ADDRESS:
-            if not self.settings.local or self.settings.accept_local:
+            if (not self.settings.local or self.settings.accept_local) and _is_unicast(value):
                 self.local = value
         elif kind == IpcpOption.DNS1 and self._asked & _DNS1:
             self._dns1 = value
@@ -121,10 +123,10 @@ class Ipcp(Automaton):
             return None
         if value == _NONE:
             return encode_option(IpcpOption.ADDRESS, wanted) if wanted else REJECT
-        if not wanted or self.settings.accept_peer:
+        if (not wanted or self.settings.accept_peer) and _is_unicast(value):
             self.peer = value
             return None
-        return encode_option(IpcpOption.ADDRESS, wanted)
+        return encode_option(IpcpOption.ADDRESS, wanted) if wanted else REJECT
 
     def _missing(self, options: list[Option]) -> bytes:
         """A peer that we have an address for shall know it."""
@@ -149,6 +151,11 @@ class Ipcp(Automaton):
         if isinstance(dns, list) and len(dns) == 2:
             ipcp._dns1, ipcp._dns2 = octets(dns[0]), octets(dns[1])
         return ipcp
+
+
+def _is_unicast(address: bytes) -> bool:
+    """Whether a host may have this address at all."""
+    return 0 < address[0] < _MULTICAST and address[0] != _LOOPBACK
 
 
 def _judge_server(kind: int, value: bytes, servers: tuple[bytes, ...], index: int) -> bytes | None:

@@ -30,6 +30,8 @@ _MOST_HELD = 4
 """Frames of network protocols that are kept until `start_network`."""
 _LONGEST_HELD = 256
 """Octets; no Configure-Request of a network protocol is longer in earnest."""
+_IPV6_MTU = 1280
+"""Octets; without so much there is no IPv6 (RFC 8200 5)."""
 _MPPE_S = 10.0
 """A peer that goes so soon after it was denied encryption goes because of that."""
 _GIVEN_UP = (State.CLOSED, State.STOPPED, State.CLOSING)
@@ -164,9 +166,17 @@ class Link:
                 was = ncp.state
                 self._ncp_signal(ncp, was, ncp.handle_timer(now, self._frames), now)
         if self._until is not None and now >= self._until:
-            self._until = None
-            what = "LCP" if self.phase is Phase.ESTABLISH else "network protocol"
-            self.close(now, self.lcp.reason or f"no {what} was up within {self._patience:g} s")
+            self._too_late(now)
+
+    def _too_late(self, now: float) -> None:
+        """The time for what there is to agree upon is over."""
+        if self._auth is not None and self._auth.attempt is not None:
+            self._until = now + self._settings.auth_timeout  # it is we who take so long
+        elif self.phase is Phase.NETWORK:
+            self.close(now, f"no network protocol was up within {self._patience:g} s")
+        else:
+            seconds = self._patience + self._settings.auth_timeout
+            self.close(now, self.lcp.reason or f"LCP and authentication were not done within {seconds:g} s")
 
     def grant(self, attempt: Attempt, now: float, message: str = "") -> None:
         """Let the peer in. An attempt that is no longer of interest is left alone."""
@@ -186,10 +196,13 @@ class Link:
         if self.phase is not Phase.NETWORK or self._ipv4 is not None or self._ipv6 is not None:
             return
         timing = self._settings.timing
+        room = min(self.lcp.mru, self.lcp.mtu)
         self._ipv4 = Ipcp(timing, ipv4) if ipv4 is not None else None
-        self._ipv6 = Ipv6cp(timing, ipv6, self._random) if ipv6 is not None else None
-        if self._ipv4 is None and self._ipv6 is None:
-            self.close(now, "no network protocol is wanted")
+        if ipv6 is not None and room >= _IPV6_MTU:
+            self._ipv6 = Ipv6cp(timing, ipv6, self._random)
+        if not self._is_started:
+            narrow = f"packets of {room} octets are too short for IPv6"
+            self.close(now, narrow if ipv6 is not None else "no network protocol is wanted")
             return
         self._until = now + self._patience
         for ncp in (self._ipv4, self._ipv6):
@@ -212,8 +225,10 @@ class Link:
         return self._settings.restart * self._settings.max_configure
 
     def _establish(self, now: float) -> None:
+        """Back to the beginning. A peer that has not got beyond authentication gains no time by that."""
+        if self.phase in (Phase.DEAD, Phase.NETWORK):
+            self._until = now + self._patience + self._settings.auth_timeout
         self.phase = Phase.ESTABLISH
-        self._until = now + self._patience
 
     def _receive_lcp(self, protocol: int, frame: bytes, now: float) -> None:
         try:
@@ -269,7 +284,7 @@ class Link:
         """LCP is up."""
         self._events.append(LcpUp())
         self.lcp.begin_watch(now, self._frames)
-        self.phase, self._until, self.identity = Phase.AUTHENTICATE, None, None
+        self.phase, self.identity = Phase.AUTHENTICATE, None
         ours, theirs = self.lcp.proposal, self.lcp.peer_proposal
         if ours is not None or theirs is not None:
             self._auth = auth = Authentication(self._settings)
@@ -311,7 +326,7 @@ class Link:
             if self._up and auth.is_over:
                 self._auth = None
         if self.phase is Phase.AUTHENTICATE:
-            self.phase = Phase.NETWORK
+            self.phase, self._until = Phase.NETWORK, None
             self.identity = auth.identity if auth is not None else None
             self._events.append(NetworkPhase(self.identity))
 

@@ -253,6 +253,17 @@ def test_no_network_protocol_no_link() -> None:
     assert talk.reason == "no network protocol is wanted"
 
 
+def test_ipv6_needs_room() -> None:
+    for size, protocols in ((1280, {Protocol.IPCP, Protocol.IPV6CP}), (1279, {Protocol.IPCP})):
+        talk = Talk().opened(option(1, size))
+        talk.link.start_network(IPV4, IPV6, talk.now)
+        assert {p.protocol for p in talk.hear() if p.protocol != Protocol.LCP} == protocols
+    talk = Talk().opened(option(1, 1000))
+    talk.link.start_network(None, IPV6, talk.now)
+    talk.wait(10)
+    assert talk.reason == "packets of 1000 octets are too short for IPv6"
+
+
 def test_the_network_starts_once_and_only_in_its_phase() -> None:
     talk = Talk()
     talk.started()
@@ -391,14 +402,32 @@ def test_a_link_may_be_closed_before_it_is_up() -> None:
         assert talk.reason == "changed our mind"
 
 
-def test_a_peer_that_agrees_but_never_asks_for_anything_has_thirty_seconds() -> None:
+def test_a_peer_that_agrees_but_never_asks_for_anything_has_a_minute() -> None:
     talk = Talk()
     request = talk.started()
-    for _ in range(20):
+    for _ in range(30):
         talk.say(ACK, request.identifier, request.data)
         request = next((p for p in talk.wait(3) if p.code == REQUEST), request)
     talk.wait(10)
-    assert talk.reason == "no LCP was up within 30 s"
+    assert talk.reason == "LCP and authentication were not done within 60 s"
+
+
+def test_who_does_not_log_in_gains_no_time_by_negotiating_again() -> None:
+    talk = Talk(demand=(PAP,)).opened()
+    for number in range(2, 9):
+        talk.wait(10)
+        talk.say(REQUEST, number, option(5, bytes((number,) * 4)))
+        talk.answer(talk.hear(Protocol.LCP))
+    talk.wait(10)
+    assert talk.reason == "LCP and authentication were not done within 60 s"
+
+
+def test_nor_does_it_lose_time_while_we_think_about_its_password() -> None:
+    talk = Talk(demand=(PAP,), echo_interval=0).opened()
+    talk.say(1, 1, b"\x03bob\x04hush", Protocol.PAP)
+    talk.wait(200)
+    talk.link.grant(talk.attempt, talk.now)
+    assert talk.link.phase is Phase.NETWORK
 
 
 def test_network_protocols_that_get_nowhere_have_thirty_seconds() -> None:

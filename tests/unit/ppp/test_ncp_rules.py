@@ -185,6 +185,17 @@ def _() -> None:
     assert request.data == o(ADDRESS, NONE)
 
 
+@rule("1332 3.3", "what is no host's address is nobody's: neither ours nor the peer's")
+def _() -> None:
+    for first in (0, 127, 224, 255):
+        nonsense = bytes((first, 0, 0, 1))
+        talk = four(Ipv4Settings())
+        (request,) = reply(talk, NAK, o(ADDRESS, nonsense))
+        assert request.data == o(ADDRESS, NONE)
+        assert ask4(talk, o(ADDRESS, nonsense)).code == REJECT
+    assert ask4(four(Ipv4Settings(OUR_ADDRESS, PEERS_ADDRESS, accept_peer=True)), o(ADDRESS, b"\x7f\0\0\1")).code == NAK
+
+
 @rule("1332 3.3", "the peer may negotiate again at any time; IPv4 is down meanwhile")
 def _() -> None:
     talk = Talk().up()
