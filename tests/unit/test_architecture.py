@@ -17,7 +17,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 
 BELOW: dict[str, set[str]] = {
     "model": set(),
-    "wire": set(),
+    "wire": {"model"},
     "config": {"model"},
     "control": {"model", "wire"},
     "ppp": {"model", "wire"},

@@ -155,7 +155,6 @@ SHOW_GOLDEN = """\
 madrid: up
   declared at /etc/kl2tp/kl2tp.yaml:5:3
   since        2026-01-01T00:00:00+00:00 (AGE ago)
-  tries        0
 
 Declared
   local        198.51.100.1
