@@ -141,7 +141,7 @@ LIMITS = section(
     Key("sessions_per_tunnel", call_scalars.COUNT, "Calls in one tunnel.",
         eg="1", default="16384", fills=("LimitsSpec.sessions_per_tunnel",)),
     Key("half_open", call_scalars.COUNT, "Tunnels whose peer has not yet proved that its address is its own.",
-        eg="100", default="512", fills=("LimitsSpec.half_open",)),
+        eg="100", default="4096", fills=("LimitsSpec.half_open",)),
     Key("setup_rate", call_scalars.RATE, "New calls per second, with bursts of as many.",
         eg="100/s", default="off", fills=("LimitsSpec.setup_rate",)),
 )

@@ -4,7 +4,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from kl2tp.control.events import Event, Refusal
 from kl2tp.control.flood import Flood
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 NEVER = math.inf
 Profile: TypeAlias = LnsSpec | LacSpec
+Alarm: TypeAlias = list[Any]
+"""Of the heap of timers: when, a number that makes it unique, and whose it is (None: nobody's any more)."""
 SecretOf: TypeAlias = Callable[[Profile, Peer, str], bytes | None]
 """The secret shared with a peer, by profile, address and host name; "" where the name is not known yet."""
 _LINGER_S = 31.0
 """How long a peer with the RFC's timers repeats its StopCCN, if our acknowledgement is lost (5.7, 5.8)."""
 _MOST_LINGERING = 8192
+_MOST_IDLE = 256
 _STRANGERS_PER_S = 100.0
 """Answers to peers whom we don't let in, or don't know: past them there is silence."""
 _REFUSALS_PER_S = 10.0
@@ -124,7 +127,9 @@ class Host:
         """Tunnels that may have something to send."""
         self._past: dict[int, _Past] = {}
         self._usages: dict[str, Usage] = {}
-        self._heap: list[tuple[float, int, Tunnel]] = []
+        self._heap: list[Alarm] = []
+        self._idle = 0
+        """Entries of the heap that belong to no tunnel any more."""
         self._order = itertools.count()
         self._sweep_at = NEVER
         self._serial = int.from_bytes(self.entropy.take(4), "big")
@@ -194,13 +199,42 @@ class Host:
     def touch(self, tunnel: "Tunnel") -> None:
         """Something was done to a tunnel: see to its timer, and later to what it sends.
 
-        A tunnel stands in the heap once, at its earliest: a timer that moves away is noticed when the old one comes.
+        A timer that moves away stays where it is in the heap, which is noticed when its time comes.
         """
         self.touched[tunnel] = None
         at = tunnel.deadline
-        if at < tunnel.timer_at:
-            tunnel.timer_at = at
-            heapq.heappush(self._heap, (at, next(self._order), tunnel))
+        alarm = tunnel.alarm
+        if at < (NEVER if alarm is None else alarm[0]):
+            self._disarm(alarm)
+            tunnel.alarm = alarm = [at, next(self._order), tunnel]
+            heapq.heappush(self._heap, alarm)
+
+    def forget(self, tunnel: "Tunnel") -> None:
+        """A tunnel has no time left, and nothing to send."""
+        self.touched.pop(tunnel, None)
+        self._disarm(tunnel.alarm)
+        tunnel.alarm = None
+
+    def _disarm(self, alarm: Alarm | None) -> None:
+        """Leave an entry of the heap to itself; of too many such the heap is freed."""
+        if alarm is None:
+            return
+        alarm[2] = None
+        self._idle += 1
+        if self._idle > _MOST_IDLE and self._idle > len(self._heap) // 2:
+            self._heap = [entry for entry in self._heap if entry[2] is not None]
+            heapq.heapify(self._heap)
+            self._idle = 0
+
+    def _first(self) -> float:
+        """When the first tunnel's time comes."""
+        heap = self._heap
+        while heap:
+            if heap[0][2] is not None:
+                return float(heap[0][0])
+            heapq.heappop(heap)
+            self._idle -= 1
+        return NEVER
 
     def _arm_sweep(self, at: float) -> None:
         self._sweep_at = min(self._sweep_at, at)
@@ -208,18 +242,16 @@ class Host:
     @property
     def deadline(self) -> float | None:
         """When something is due."""
-        at = min(self._heap[0][0], self._sweep_at) if self._heap else self._sweep_at
+        at = min(self._first(), self._sweep_at)
         return None if at == NEVER else at
 
     def due(self, now: float) -> list["Tunnel"]:
         """The tunnels whose time has come; `touch` each of them afterwards."""
         found = []
-        heap = self._heap
-        while heap and heap[0][0] <= now:
-            at, _, tunnel = heapq.heappop(heap)
-            if at == tunnel.timer_at:
-                tunnel.timer_at = NEVER
-                found.append(tunnel)
+        while self._first() <= now:
+            tunnel = heapq.heappop(self._heap)[2]
+            tunnel.alarm = None
+            found.append(tunnel)
         return found
 
     def note_half_open(self, tunnel: "Tunnel") -> None:

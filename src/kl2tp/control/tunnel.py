@@ -8,7 +8,7 @@ from kl2tp.control.call import Avps, Call
 from kl2tp.control.channel import DEFAULT_WINDOW, Channel
 from kl2tp.control.dispatch import CALL_EVENTS, broken, deliver
 from kl2tp.control.events import TunnelDown, TunnelUp
-from kl2tp.control.host import NEVER, Datagram, Host, Profile
+from kl2tp.control.host import NEVER, Alarm, Datagram, Host, Profile
 from kl2tp.control.ids import Quarantine
 from kl2tp.control.limits import Usage
 from kl2tp.control.profiles import Peer
@@ -26,6 +26,7 @@ _RESTING_S = 5.0
 """For how long the id of a call that ended is given to no other."""
 _MOST_RESTING = 1024
 _HELLO = encode(MessageType.HELLO, {})
+_OPENING = (MessageType.SCCRQ, MessageType.SCCRP)
 
 _NOT_DUE = ResultCode(StopCcn.STATE_MACHINE, 0, "a message came that was not due")
 _OWES = ResultCode(StopCcn.GENERAL_ERROR, GeneralError.NO_RESOURCES, "the peer acknowledges too little")
@@ -54,9 +55,9 @@ class Tunnel:
     """A control connection with its calls. Until the peer has shown that its address is its own there is no channel."""
 
     __slots__ = (
-        *("calls", "challenge", "channel", "host", "host_name", "id", "incoming", "local", "owner", "peer"),
+        *("alarm", "calls", "challenge", "channel", "host", "host_name", "id", "incoming", "local", "owner", "peer"),
         *("peer_bearers", "peer_framings", "peer_id", "peer_ids", "peer_window", "pending", "placing", "profile"),
-        *("resting", "secret", "since", "state", "tie_breaker", "timer_at", "told", "usage", "vendor", "wake_at"),
+        *("resting", "secret", "since", "state", "tie_breaker", "told", "usage", "vendor", "wake_at"),
         "welcome",
     )
 
@@ -76,7 +77,7 @@ class Tunnel:
         """When it came to its state."""
         self.wake_at = NEVER
         """When set-up has taken too long, or there was no call for too long."""
-        self.timer_at = NEVER
+        self.alarm: Alarm | None = None
         """Belongs to `Host`."""
         self.secret: bytes | None = None
         self.challenge = b""
@@ -196,8 +197,12 @@ class Tunnel:
         self.host.touch(self)
 
     def encode(self, kind: MessageType, avps: Avps) -> bytes:
-        """A message, with its AVPs hidden if that is wanted."""
-        if self.secret and self.profile.control.hide_avps:
+        """A message, with its AVPs hidden if that is wanted.
+
+        Not those of the first two: until it knows who we are, a peer can't know by which secret to reveal them.
+        xl2tpd knows it only once it has read a whole SCCRQ or SCCRP with a challenge.
+        """
+        if self.secret and self.profile.control.hide_avps and kind not in _OPENING:
             return encode(kind, avps, hide=HIDEABLE, secret=self.secret, random=self.host.entropy.take)
         return encode(kind, avps)
 
@@ -377,8 +382,7 @@ class Tunnel:
         """It is gone. If it ended in good order, what the peer repeats is acknowledged for a while (5.7, 5.8)."""
         host, channel = self.host, self.channel
         del host.tunnels[self.id]
-        host.touched.pop(self, None)
-        self.timer_at = NEVER
+        host.forget(self)
         if self.usage is not None:
             self.usage.remove_tunnel(self.peer[0])
         last = b""

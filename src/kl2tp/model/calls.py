@@ -121,7 +121,7 @@ class LimitsSpec:
     tunnels_per_peer: int = 256
     sessions: int = 32768
     sessions_per_tunnel: int = 16384
-    half_open: int = 512
+    half_open: int = 4096
     """Tunnels that have not proved that their peer's address is theirs (before SCCCN)."""
     setup_rate: float = 0.0
     """New calls per second, with bursts of as many; 0: no limit."""
