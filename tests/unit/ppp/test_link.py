@@ -141,10 +141,22 @@ def test_who_does_not_say_who_it_is_has_to_go() -> None:
 
 
 def test_authentication_that_never_ends_ends() -> None:
-    talk = Talk(demand=(CHAP,), auth_timeout=5.0).opened()
-    talk.wait(5.5)
-    talk.wait(10)
-    assert talk.reason == "authentication was not done within 5 s"
+    for method in (PAP, CHAP):
+        talk = Talk(demand=(method,), auth_timeout=4.0).opened()
+        assert talk.wait(3.9)[-1].code != Code.TERMINATE_REQUEST
+        assert [p.code for p in talk.wait(0.2)] == [Code.TERMINATE_REQUEST]
+        talk.wait(10)
+        assert talk.reason == "authentication was not done within 4 s"
+
+
+def test_an_answer_counts_only_in_the_protocol_that_was_agreed_on() -> None:
+    talk = Talk(demand=(CHAP,)).opened()
+    (challenge,) = talk.hear(Protocol.CHAP)
+    response = bytes((16,)) + bytes(16) + b"bob"
+    talk.say(2, challenge.identifier, response, Protocol.EAP)
+    assert talk.told(AuthNeeded) == []
+    talk.say(2, challenge.identifier, response, Protocol.CHAP)
+    assert len(talk.told(AuthNeeded)) == 1
 
 
 def test_a_response_that_is_repeated_after_the_success_got_lost_gets_the_success_again() -> None:

@@ -345,6 +345,28 @@ def _() -> None:
     assert (answer.code, answer.data) == (NAK, o(IID, PEERS_IID))
 
 
+@rule("5072 4.1", "there is no default: a peer that insists on none has none that we know")
+def _() -> None:
+    talk = six()
+    assert ask6(talk, o(IID, PEERS_IID)).code == ACK
+    codes = [ask6(talk, identifier=number).code for number in range(2, 8)]
+    assert codes == [NAK] * 5 + [ACK]
+    reply(talk, ACK, o(IID, OUR_IID), Protocol.IPV6CP)
+    assert talk.told(Ipv6Up) == [Ipv6Up(OUR_IID, b"")]
+
+
+@rule("5072 3", "the peer may end IPv6CP, come back, and negotiate again, each for its own reason")
+def _() -> None:
+    talk = Talk().up()
+    talk.say(Code.TERMINATE_REQUEST, 5, b"bye", Protocol.IPV6CP)
+    talk.wait(4)
+    talk.say(REQUEST, 6, o(IID, PEERS_IID), Protocol.IPV6CP)
+    talk.answer(talk.hear(Protocol.IPV6CP))
+    talk.say(REQUEST, 7, o(IID, NO_IID), Protocol.IPV6CP)
+    assert [e.reason for e in talk.told(Ipv6Down)] == ["the peer ended IPV6CP: bye", "the peer negotiates anew"]
+    assert len(talk.told(Ipv6Up)) == 2
+
+
 @rule("5072 4.1", "an identifier is eight octets")
 def _() -> None:
     for size in (0, 7, 9):

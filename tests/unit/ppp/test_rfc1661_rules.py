@@ -683,6 +683,17 @@ def _() -> None:
     assert talk.link.mru == 1300
 
 
+@rule("6", "an option that a request does not have is at its default, whatever an earlier one had")
+def _() -> None:
+    talk = Talk(secret=SECRET, answer=(CHAP,)).opened(
+        option(MRU, 1300) + option(ACCM, 0, 4) + CHAP_OPTION + option(MAGIC_NUMBER, MAGIC)
+    )
+    talk.hear()
+    talk.say(REQUEST, 2, b"")
+    lcp = talk.link.lcp
+    assert (lcp.mtu, lcp.peer_accm, lcp.peer_proposal, lcp.peer_magic) == (1500, 0xFFFFFFFF, None, 0)
+
+
 @rule("6.2", "the peer may have another way to authenticate, of those we allow")
 def _() -> None:
     talk = Talk(demand=(EAP_MSCHAPV2, MSCHAPV2, EAP_MD5, CHAP, PAP))
