@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv packages lint unit lab kernel kernel-6.1 interop test bench bench-smp demo install uninstall clean
+.PHONY: help venv packages lint unit lab kernel kernel-6.1 interop test bench bench-tunnels bench-calls bench-smp demo install uninstall clean
 
 FIND_PYTHON = $(firstword $(foreach p,$(1),$(shell $p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
                 2>/dev/null && echo $p)))
@@ -58,8 +58,17 @@ endif
 
 test: lint unit lab kernel kernel-6.1 interop ## all of the above
 
-bench: $(READY) packages ## hundreds and thousands of tunnels: prints a table, writes build/bench.json
+bench: bench-tunnels bench-calls ## thousands of tunnels and of calls: prints tables, writes build/bench.json
+
+# A process of a User Mode Linux with thousands of devices has more mappings than hosts allow by default.
+bench-tunnels: $(READY) packages
+	-sysctl -q -w vm.max_map_count=1048576
 	$(LAB) run --kernel 6.12 --timeout 5400 --writable build -- $(PY) tests/scale/bench.py
+
+bench-calls: $(READY) packages
+	@$(LAB) packages $$(cat tests/interop/packages.txt)
+	-sysctl -q -w vm.max_map_count=1048576
+	$(LAB) run --kernel 6.12 --timeout 3600 --writable build -- $(PY) tests/scale/ppp_bench.py
 
 bench-smp: $(READY) packages ## deletion on a multiprocessor kernel, against one by one (slow)
 	$(call IN_LAB,vng) $(PY) tests/scale/delete_smp.py

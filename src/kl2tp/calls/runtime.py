@@ -33,6 +33,7 @@ from kl2tp.model.addr import text
 from kl2tp.model.calls import LacSpec, LnsSpec
 from kl2tp.model.desired import Desired
 from kl2tp.model.objects import Secret
+from kl2tp.ppp import auth
 from kl2tp.reconcile.loop import Loop
 
 _log = logging.getLogger("kl2tp.calls")
@@ -142,6 +143,7 @@ class Calls:
         users = self._gate.users
         users = users.reload() if desired.users.files == self.desired.users.files else Users(desired.users.files)
         profiles: list[LnsSpec | LacSpec] = [*desired.lns, *desired.lac]
+        auth.load({method for p in profiles for method in p.ppp.auth})
         paths = {p.control.secret_file for p in profiles if p.control.secret_file}
         secrets = {path: TunnelSecrets(path) for path in paths}
         passwords = {p.password_file: read_password(p.password_file) for p in desired.lac if p.password_file}
