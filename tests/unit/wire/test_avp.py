@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kl2tp.wire import avp
@@ -110,6 +110,9 @@ def test_nonsense_is_revealed_to_no_more_than_there_is(hidden: bytes, secret: by
 
 
 @given(st.integers(0, avp.MAX_VALUE - 2))
+@example(1006)
+@example(1007)
+@example(1015)
 def test_padding_fills_the_block_and_no_more_than_fits(size: int) -> None:
     hidden = 2 + size + avp.padding(size)
     assert hidden <= avp.MAX_VALUE

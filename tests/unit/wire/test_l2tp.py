@@ -135,6 +135,12 @@ def test_nothing_is_no_control_message_of_any_version() -> None:
     assert l2tp.peek_version(b"\xc8") == 0
 
 
+def test_the_first_octets_tell_kind_and_version() -> None:
+    assert l2tp.is_control(b"\x80")
+    assert not l2tp.is_control(b"\x7f")
+    assert l2tp.peek_version(b"\xc8\xf3") == 3
+
+
 @given(st.binary(max_size=40) | st.binary(max_size=20).map(lambda rest: b"\xc8\x02\0\x10" + rest))
 def test_nonsense_raises_nothing_else(data: bytes) -> None:
     for decode in (l2tp.decode_control, l2tp.decode_data):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kl2tp.wire import avp as wire
-from kl2tp.wire import l2tp
+from kl2tp.wire import l2tp, values
 from kl2tp.wire.avp import HIDDEN, MANDATORY, Avp
 from kl2tp.wire.errors import (
     OUT_OF_RANGE,
@@ -76,6 +76,34 @@ LEAST: dict[MessageType, Avps] = {
     MessageType.SLI: {Avp.ACCM: Accm(1, 2)},
 }
 """What each message must carry, sections 6.1 to 6.14."""
+
+INCOMING_PROXY = {26, 27, 28, 29, 30, 31, 32, 33}
+MAY: dict[MessageType, set[int]] = {
+    MessageType.SCCRQ: {4, 5, 6, 8, 10, 11},
+    MessageType.SCCRP: {4, 6, 8, 10, 11, 13},
+    MessageType.SCCCN: {13},
+    MessageType.STOPCCN: set(),
+    MessageType.HELLO: set(),
+    MessageType.OCRQ: {23},
+    MessageType.OCRP: {25},
+    MessageType.OCCN: {38, 39},
+    MessageType.ICRQ: {18, 21, 22, 23, 25},
+    MessageType.ICRP: set(),
+    MessageType.ICCN: {*INCOMING_PROXY, 37, 38, 39},
+    MessageType.CDN: {12},
+    MessageType.WEN: set(),
+    MessageType.SLI: set(),
+}
+"""What each message may carry besides, sections 6.1 to 6.14."""
+
+LENGTHS = {
+    **dict.fromkeys((0, 2, 6, 9, 10, 14, 29, 32), (2, 2)),
+    **dict.fromkeys((3, 4, 15, 16, 17, 18, 19, 24, 25, 38), (4, 4)),
+    **dict.fromkeys((8, 21, 22, 23, 26, 27, 28, 30, 31, 33, 36, 37), (0, 1017)),
+    **{1: (2, 1017), 5: (8, 8), 7: (1, 1017), 11: (1, 1017), 12: (3, 1017), 13: (16, 16)},
+    **{34: (26, 26), 35: (10, 10), 39: (0, 0)},
+}
+"""Octets of each attribute's value, at least and at most, 4.4."""
 
 MUST = {0, 1, 2, 3, 4, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23, 24, 34, 35, 36, 39}
 """Attributes whose M bit must be 1, 4.4; that of the others must be 0."""
@@ -295,7 +323,38 @@ def test_what_ends_something_may_have_no_id(kind: MessageType) -> None:
     assert decode(_with(kind, avp, b"\0\0")).avps[avp] == 0
 
 
+@pytest.mark.parametrize("avp", Avp)
+def test_the_format_of_an_attribute_is_that_of_the_rfc(avp: Avp) -> None:
+    rule = RULES[avp]
+    assert (rule.shortest, rule.longest) == LENGTHS[avp]
+    assert bool(rule.flags & MANDATORY) == (avp in MUST)
+    assert rule.hideable == (avp not in NEVER_HIDDEN)
+    assert (avp in HIDEABLE) == rule.hideable
+
+
+def test_attributes_are_numbered_without_20() -> None:
+    assert [int(avp) for avp in Avp] == [*range(20), *range(21, 40)]
+
+
+def test_bits_and_kinds_are_those_of_the_rfc() -> None:
+    assert (values.SYNCHRONOUS, values.ASYNCHRONOUS, values.DIGITAL, values.ANALOG) == (1, 2, 1, 2)
+    assert {kind.name: kind.value for kind in ProxyAuthen} == {"TEXT": 1, "CHAP": 2, "PAP": 3, "NONE": 4, "MSCHAP": 5}
+
+
 # Layout of messages
+
+
+@every_message
+def test_a_message_must_and_may_carry_what_the_rfc_says(kind: MessageType) -> None:
+    assert LAYOUTS[kind].required == LEAST[kind].keys()
+    assert LAYOUTS[kind].rules.keys() == LEAST[kind].keys() | MAY[kind]
+
+
+def test_message_types_are_numbered_as_in_the_rfc() -> None:
+    assert {kind.name: kind.value for kind in MessageType} == {
+        **{"SCCRQ": 1, "SCCRP": 2, "SCCCN": 3, "STOPCCN": 4, "HELLO": 6},
+        **{"OCRQ": 7, "OCRP": 8, "OCCN": 9, "ICRQ": 10, "ICRP": 11, "ICCN": 12, "CDN": 14, "WEN": 15, "SLI": 16},
+    }
 
 
 @every_message
@@ -495,6 +554,7 @@ def test_another_version_is_refused_with_ours() -> None:
     error = _error(_with(MessageType.SCCRQ, Avp.PROTOCOL_VERSION, b"\2\0"))
     assert isinstance(error, UnsupportedVersion)
     assert (error.result, error.error) == (StopCcn.VERSION, 0x0100)
+    assert str(error) == "protocol version 2.0 is not supported"
     assert error.avps[Avp.ASSIGNED_TUNNEL_ID] == 7
     assert decode(_with(MessageType.SCCRQ, Avp.PROTOCOL_VERSION, b"\1\7")).avps[Avp.PROTOCOL_VERSION] == 0x0107
 
@@ -557,11 +617,14 @@ def test_the_host_name_is_told_before_a_secret_is_known() -> None:
     payload = encode(MessageType.SCCRQ, INTRODUCTION, hide=HIDEABLE, secret=SECRET)
     assert peek_host_name(payload) == "lac"
     assert peek_host_name(encode(MessageType.HELLO, {})) == ""
+    assert peek_host_name(wire.join(MANDATORY | HIDDEN, Avp.HOST_NAME, b"cipher")) == ""
     with pytest.raises(MalformedMessage):
         peek_host_name(b"x")
 
 
-@pytest.mark.parametrize("payload", [b"", bytes(7), b"\x80\x08\0\x09\0\0\0\x06", b"\x80\x08\0\0\0\7\0\x06"])
+@pytest.mark.parametrize(
+    "payload", [b"", b"\x80\x08\0\0\0\0\x06", b"\x80\x08\0\x09\0\0\0\x06", b"\x80\x08\0\0\0\7\0\x06"]
+)
 def test_there_is_not_always_a_type_to_peek_at(payload: bytes) -> None:
     assert peek_type(payload) == 0
 
