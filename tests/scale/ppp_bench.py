@@ -59,7 +59,7 @@ class Kl2tp:
     name = "kl2tp"
 
     def __init__(self, host: Host, directory: Path, users: int) -> None:
-        self._unit = unit = Unit(host, directory)
+        self.unit = unit = Unit(host, directory)
         unit.run_dir.mkdir()
         secrets = unit.directory / "chap-secrets"
         secrets.touch(0o600)

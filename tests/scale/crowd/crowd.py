@@ -93,6 +93,13 @@ class Crowd:
                 added.append(session)
         return added
 
+    def add_to(self, tunnel: Tunnel) -> Session:
+        """One more caller in a tunnel that is there."""
+        session = Session(self, self._numbers[1], tunnel)
+        self._numbers[1] += 1
+        tunnel.sessions[session.id] = self.sessions[session.id] = session
+        return session
+
     def up(self) -> list[Session]:
         """The sessions that are up."""
         return [session for session in self.sessions.values() if session.state == UP]
