@@ -5,7 +5,7 @@ import json
 import struct
 from collections.abc import Callable, Iterator
 
-from fuzz import control, login, ppp
+from fuzz import control, endpoint, login, ppp
 from kl2tp.daemon.control import _request
 from kl2tp.daemon.errors import ServiceError
 from kl2tp.ipsec.keyfile import KeyFileError, parse
@@ -96,6 +96,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "control.request": _control_request,
     "ledger.keys": _ledger_keys,
     **control.TARGETS,
+    **endpoint.TARGETS,
     **login.TARGETS,
     **ppp.TARGETS,
 }
@@ -112,5 +113,6 @@ def seeds() -> Iterator[bytes]:
     yield json.dumps({"method": "status", "params": {}}).encode()
     yield b"key " + b"A" * 43 + b"=\n"
     yield from control.seeds()
+    yield from endpoint.seeds()
     yield from login.seeds()
     yield from ppp.seeds()

@@ -38,6 +38,8 @@ _INFO = (
 """What the two ends tell each other of a call, whoever it is that knows."""
 _PROXY = tuple(avp for avp in Avp if Avp.INITIAL_RECEIVED_LCP_CONFREQ <= avp <= Avp.PROXY_AUTHEN_RESPONSE)
 _KEPT = frozenset((*_INFO, *_PROXY))
+_LONGEST = 256
+"""Octets or letters of what a peer says about a call: more is no number, name or LCP packet, and not kept."""
 _IN_ICRQ = (Avp.BEARER_TYPE, Avp.PHYSICAL_CHANNEL_ID, Avp.CALLED_NUMBER, Avp.CALLING_NUMBER, Avp.SUB_ADDRESS)
 _IN_CONNECTED = (Avp.RX_CONNECT_SPEED,)
 _IN_ICCN = (*_PROXY, Avp.PRIVATE_GROUP_ID, Avp.RX_CONNECT_SPEED)
@@ -136,7 +138,8 @@ class Call:
         """Remember what a message tells of the call."""
         for avp, value in avps.items():
             if avp in _KEPT:
-                self.info[avp] = value
+                if not isinstance(value, str | bytes) or len(value) <= _LONGEST:
+                    self.info[avp] = value
             elif avp is Avp.ASSIGNED_SESSION_ID:
                 self.peer_id = value
             elif avp is Avp.SEQUENCING_REQUIRED:

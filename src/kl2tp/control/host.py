@@ -31,7 +31,8 @@ _MOST_IDLE = 256
 _STRANGERS_PER_S = 100.0
 """Answers to peers whom we don't let in, or don't know: past them there is silence."""
 _REFUSALS_PER_S = 10.0
-"""Refusals that the owner is told of."""
+_MOST_REFUSALS = 100
+"""Refusals that the owner is told of, and how many wait for him to listen."""
 
 
 class Datagram(NamedTuple):
@@ -191,7 +192,7 @@ class Host:
 
     def refused(self, peer: Peer, local: Peer, host_name: str, reason: str) -> None:
         """Tell that somebody was not let in."""
-        if self._told.take(_REFUSALS_PER_S, self.now):
+        if len(self.refusals) < _MOST_REFUSALS and self._told.take(_REFUSALS_PER_S, self.now):
             self.refusals.append(Refusal(peer, local, host_name, reason))
 
     # -- timers ----------------------------------------------------------------------------------------------------

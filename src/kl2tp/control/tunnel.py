@@ -22,6 +22,7 @@ from kl2tp.wire.values import ASYNCHRONOUS, HIDEABLE, SYNCHRONOUS, ResultCode
 
 _MOST_OWED = 4096
 """Messages that a peer may leave unacknowledged while it has us answer ever more: past them it is no peer."""
+_LONGEST_NAME = 256
 _RESTING_S = 5.0
 """For how long the id of a call that ended is given to no other."""
 _MOST_RESTING = 1024
@@ -216,8 +217,8 @@ class Tunnel:
         """What the peer tells of itself."""
         self.peer_id = avps[Avp.ASSIGNED_TUNNEL_ID]
         self.peer_window = avps.get(Avp.RECEIVE_WINDOW_SIZE, DEFAULT_WINDOW)
-        self.host_name = avps[Avp.HOST_NAME]
-        self.vendor = avps.get(Avp.VENDOR_NAME, "")
+        self.host_name = avps[Avp.HOST_NAME][:_LONGEST_NAME]
+        self.vendor = avps.get(Avp.VENDOR_NAME, "")[:_LONGEST_NAME]
         self.peer_framings = avps[Avp.FRAMING_CAPABILITIES]
         self.peer_bearers = avps.get(Avp.BEARER_CAPABILITIES)
 
@@ -297,15 +298,18 @@ class Tunnel:
     def _up(self, event: TunnelEvent, detail: Any, now: float) -> None:
         """Established: whatever the peer had under the same id is no more."""
         self.challenge, self.tie_breaker = b"", None
+        before = self.host.latest_of.get((self.peer, self.host_name)) if self.incoming else None
         self._note(now)
         self.told = True
         self.host.events.append(TunnelUp(self))
+        if before is not None:
+            before.probe(now)
         for call in list(self.calls.values()):
             if call.state is CallState.WAIT_TUNNEL:
                 call.tunnel_open(now)
 
     def _note(self, now: float) -> None:
-        """Be found by what the peer is; see what that says of its other tunnels."""
+        """Be found by what the peer is; who was found there before is no more."""
         host = self.host
         host.dirty[self] = None
         before = host.tunnel_of.get((self.peer, self.peer_id))
@@ -314,11 +318,7 @@ class Tunnel:
             host.counters.replaced += 1
             before.handle(TunnelEvent.REPLACED, None, now)
         if self.incoming:
-            key = self.peer, self.host_name
-            before = host.latest_of.get(key)
-            host.latest_of[key] = self
-            if before is not None:
-                before.probe(now)
+            host.latest_of[self.peer, self.host_name] = self
         empty = self.profile.control.empty_timeout
         self.wake_at = now + empty if empty and not self.calls else NEVER
 

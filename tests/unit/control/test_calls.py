@@ -407,15 +407,15 @@ def test_no_calls_come_in_through_a_tunnel_that_we_opened() -> None:
 def test_a_message_that_is_not_due_ends_the_call(kind: MessageType) -> None:
     puppet = _lac()
     call = puppet.call()
-    avps: dict[Avp, Any] = {
+    avps: dict[MessageType, dict[Avp, Any]] = {
         ICRQ: {**ASK, Avp.ASSIGNED_SESSION_ID: 6},
         OCRQ: {**ASK, **WISH, Avp.ASSIGNED_SESSION_ID: 6},
         ICRP: {Avp.ASSIGNED_SESSION_ID: 6},
         OCRP: {Avp.ASSIGNED_SESSION_ID: 6},
         ICCN: CONNECTED,
         OCCN: CONNECTED,
-    }[kind]
-    puppet.say(kind, avps, call.id)
+    }
+    puppet.say(kind, avps[kind], call.id)
     puppet.hear_cdn(2, 5, session_id=5)
     assert puppet.took(CallDown)
     assert puppet.tunnel.established
@@ -425,7 +425,7 @@ def test_a_broken_message_ends_its_call_alone() -> None:
     puppet = _lac()
     call, other = puppet.call(5), puppet.call(6)
     wen = encode(WEN, {Avp.CALL_ERRORS: CallErrors(0, 0, 0, 0, 0, 0)})
-    puppet.say_raw(wen + join(MANDATORY, 999, b""), call.id)  # type: ignore[arg-type]
+    puppet.say_raw(wen + join(MANDATORY, 999, b""), call.id)
     avps = puppet.hear_cdn(2, 8, session_id=5)
     assert avps[Avp.RESULT_CODE].message == "AVP 999 is unknown"
     assert list(puppet.tunnel.calls) == [other.id]
@@ -435,7 +435,7 @@ def test_a_broken_message_ends_its_call_alone() -> None:
 
 def test_a_broken_request_is_refused() -> None:
     puppet = _lac()
-    puppet.say_raw(encode(ICRQ, ASK) + join(MANDATORY, 999, b""))  # type: ignore[arg-type]
+    puppet.say_raw(encode(ICRQ, ASK) + join(MANDATORY, 999, b""))
     avps = puppet.hear_cdn(2, 8, session_id=5)
     assert avps[Avp.ASSIGNED_SESSION_ID]
     puppet.say_raw(join(MANDATORY, Avp.MESSAGE_TYPE, b"\0\x0a"))

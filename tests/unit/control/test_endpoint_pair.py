@@ -62,7 +62,8 @@ def _do(world: World, sites: tuple[Site, Site], what: str, *more: Any) -> None:
 
 def _view(site: Site, *, turned: bool) -> tuple[set[tuple[int, int]], set[tuple[int, ...]]]:
     """The tunnels and calls that are there, as the first side names them."""
-    tunnels, calls = set(), set()
+    tunnels: set[tuple[int, int]] = set()
+    calls: set[tuple[int, ...]] = set()
     for tunnel in site.endpoint.tunnels.values():
         assert tunnel.established
         ids = (tunnel.peer_id, tunnel.id) if turned else (tunnel.id, tunnel.peer_id)
@@ -155,7 +156,7 @@ def test_both_open_a_tunnel_at_the_same_moment(own: bool) -> None:
     for seed in range(20):
         sites = _pair(seed)
         world = World(*sites)
-        first, second = world.connect(*sites, own=own), world.connect(*reversed(sites), own=own)
+        first, second = world.connect(sites[0], sites[1], own=own), world.connect(sites[1], sites[0], own=own)
         world.run(40.0)
         views = _view(sites[0], turned=False), _view(sites[1], turned=True)
         assert views[0] == views[1]

@@ -1,6 +1,6 @@
 """A flood of SCCRQs from invented addresses: bounded memory, little time, and who is genuine gets through."""
 
-import random
+import itertools
 import tracemalloc
 from collections.abc import Iterator
 
@@ -17,13 +17,15 @@ LIMIT = 200
 PROFILE = LnsSpec("all", limits=LimitsSpec(half_open=LIMIT), control=ControlSpec(empty_timeout=0.0))
 
 
+_sources = itertools.count(0x20000000)
+
+
 def _requests(count: int) -> Iterator[tuple[bytes, Peer]]:
-    """SCCRQs of peers that are not there."""
-    source = random.Random(3)
-    template = encode(MessageType.SCCRQ, {**HELLO, Avp.ASSIGNED_TUNNEL_ID: 1, Avp.VENDOR_NAME: "0123"})
-    for _ in range(count):
-        payload = template[:-4] + source.randbytes(4).hex()[:4].encode()
-        yield encode_control(0, 0, 0, 0, payload), (source.randbytes(4), 1701)
+    """SCCRQs of peers that are not there, each from another address."""
+    payload = encode(MessageType.SCCRQ, {**HELLO, Avp.ASSIGNED_TUNNEL_ID: 1})
+    data = encode_control(0, 0, 0, 0, payload)
+    for number in itertools.islice(_sources, count):
+        yield data, (number.to_bytes(4, "big"), 1701)
 
 
 class Client:

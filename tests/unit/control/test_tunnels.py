@@ -458,6 +458,22 @@ def test_what_a_peer_repeats_after_the_end_is_acknowledged_for_a_while() -> None
     assert puppet.subject.deadline is None
 
 
+def test_after_our_own_end_too_what_a_peer_repeats_is_acknowledged() -> None:
+    puppet = Puppet(endpoint())
+    puppet.open()
+    tunnel = puppet.tunnel
+    hello = encode_control(puppet.peer_id, 0, puppet.ns, puppet.nr, encode(MessageType.HELLO, {}))
+    puppet.packet(hello)
+    puppet.ns += 1
+    puppet.do(lambda now: puppet.subject.close(tunnel, now))
+    puppet.acknowledge()
+    assert not puppet.subject.tunnels
+    puppet.packets.clear()
+    puppet.packet(hello)
+    header, payload = decode_control(puppet.packets[0])
+    assert (header.tunnel_id, header.nr, payload) == (77, puppet.ns, b"")
+
+
 def test_the_id_of_a_tunnel_is_not_used_again_at_once() -> None:
     subject = endpoint()
     allowed = {100, 200}
@@ -575,7 +591,7 @@ def test_a_stopccn_that_is_lost_is_repeated() -> None:
 def test_a_message_that_must_be_understood_and_is_not_ends_the_tunnel() -> None:
     for payload, error in (
         (join(MANDATORY, Avp.MESSAGE_TYPE, b"\0\x63"), 8),
-        (encode(MessageType.HELLO, {}) + join(MANDATORY, 999, b""), 8),  # type: ignore[arg-type]
+        (encode(MessageType.HELLO, {}) + join(MANDATORY, 999, b""), 8),
         (encode(MessageType.HELLO, {}) + b"\x80", 2),
     ):
         puppet = Puppet(endpoint())
@@ -589,7 +605,7 @@ def test_what_need_not_be_understood_is_ignored() -> None:
     puppet = Puppet(endpoint())
     puppet.open()
     puppet.say_raw(join(0, Avp.MESSAGE_TYPE, b"\0\x63"))
-    puppet.say_raw(encode(MessageType.HELLO, {}) + join(0, 999, b""))  # type: ignore[arg-type]
+    puppet.say_raw(encode(MessageType.HELLO, {}) + join(0, 999, b""))
     puppet.silence()
     assert puppet.tunnel.established
 
@@ -598,6 +614,22 @@ def test_an_sccrq_of_another_version_is_told_ours() -> None:
     puppet = Puppet(endpoint())
     puppet.ask({Avp.PROTOCOL_VERSION: 0x0200})
     puppet.hear_end(5, 0x0100)
+
+
+def test_an_sccrp_that_lacks_something_ends_the_tunnel() -> None:
+    puppet = Puppet(endpoint())
+    tunnel, _ = puppet.called()
+    header = join(MANDATORY, Avp.MESSAGE_TYPE, b"\0\2")
+    puppet.say_raw(header + join(MANDATORY, Avp.ASSIGNED_TUNNEL_ID, b"\0\x4d"))
+    puppet.hear_end(2, 3)
+    assert puppet.took(TunnelDown)[0].tunnel is tunnel
+
+
+def test_what_we_say_about_us_is_the_same_in_sccrq_and_sccrp() -> None:
+    _, asked = Puppet(endpoint(name="one")).called(LacSpec("lac", (THEIRS,), own_tunnel=True))
+    answered = Puppet(endpoint(name="one")).open()
+    assert asked.keys() == answered.keys()
+    assert {**asked, Avp.ASSIGNED_TUNNEL_ID: 1} == {**answered, Avp.ASSIGNED_TUNNEL_ID: 1}
 
 
 def test_an_sccrq_that_tells_no_id_is_dropped() -> None:
@@ -709,7 +741,17 @@ def test_hello_goes_out_only_after_silence_and_is_acknowledged() -> None:
     world.carried.clear()
     world.run(60.5)
     assert kinds(world.carried) == [MessageType.HELLO, 0] * 3
+    assert {decode_control(data)[0].session_id for data in world.carried} == {0}
     assert lac.tunnel.established
+
+
+def test_nobody_is_missed_who_sends_no_hello() -> None:
+    sites = lac, lns = Site(1, (LnsSpec("all", control=SILENT),)), Site(2, (LnsSpec("all", control=SILENT),))
+    world = World(*sites)
+    world.connect(lac, lns, LacSpec("lac", (lns.place,), control=SILENT))
+    world.run(100_000.0)
+    assert lac.tunnel.established
+    assert lns.tunnel.established
 
 
 # -- profiles --------------------------------------------------------------------------------------------------------
