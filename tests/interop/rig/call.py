@@ -1,11 +1,12 @@
 """A call between two ends, whatever they are."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from interop.rig import points, xl2tpd
+from interop.rig import kl2tp, points, xl2tpd
+from interop.rig.process import PATIENCE_S
 from interop.rig.terms import LNS_ADDRESS, POOL_FIRST, POOL_LAST, Terms
 from kernel.rig.net import Host, Late
 
@@ -41,8 +42,10 @@ class Lac(End, Protocol):
     password: str
 
 
-SERVERS = {"xl2tpd": xl2tpd.Lns}
-CLIENTS = {"xl2tpd": xl2tpd.Lac}
+SERVERS: dict[str, Callable[[Host, Path, Terms], End]] = {"xl2tpd": xl2tpd.Lns, "kl2tp": kl2tp.Lns}
+CLIENTS: dict[str, Callable[[Host, Path, Terms, Host], Lac]] = {"xl2tpd": xl2tpd.Lac, "kl2tp": kl2tp.Lac}
+PAIRS = [("xl2tpd", "kl2tp"), ("kl2tp", "xl2tpd"), ("kl2tp", "kl2tp"), ("xl2tpd", "xl2tpd")]
+"""Who calls whom. The last is there to prove the bench, not xl2tpd."""
 
 
 class Call:
@@ -60,14 +63,24 @@ class Call:
         self.lns.start()
         self.lac.start()
 
-    def wait_up(self) -> None:
-        """Until both have a device with the right addresses."""
-        ((self.device, ends),) = points.wait_links(self.lac.host).items()
-        ((_, theirs),) = points.wait_links(self.lns.host).items()
-        assert ends == (theirs.peer, theirs.local)
+    def wait_up(self, within: float = PATIENCE_S) -> None:
+        """Until both have one device, with the right addresses."""
+        self.until(self._joined, within)
+        ((self.device, ends),) = points.links(self.lac.host).items()
         assert ends.peer == LNS_ADDRESS
         points.assert_in_pool(ends.local, POOL_FIRST, POOL_LAST)
         self.address = ends.local
+
+    def _joined(self) -> bool:
+        """Either end has one device, and they are the ends of one call."""
+        near, far = (list(points.links(end.host).values()) for end in (self.lac, self.lns))
+        return len(near) == len(far) == 1 and near[0] == far[0][::-1]
+
+    def until(self, predicate: Callable[[], object], within: float = PATIENCE_S) -> float:
+        """Wait for something, looking whenever something happens on either host; the seconds it took. Raises Late."""
+        with self.lac.host.events() as near, self.lns.host.events() as far:
+            near.add(far)
+            return near.until(predicate, within)
 
     def assert_carries(self) -> None:
         """Packets pass both ways, small ones and those of the largest size."""
@@ -82,14 +95,12 @@ class Call:
 
     @contextlib.contextmanager
     def told(self) -> Iterator["Call"]:
-        """Both are ended after the block; after a failure their logs are shown."""
+        """Both are ended after the block, and what they said is shown, in case that it is wanted."""
         try:
             yield self
-        except BaseException:
-            print(self.lns.log(), self.lac.log())
-            raise
         finally:
             for end in (self.lac, self.lns):
+                print(end.log())
                 with contextlib.suppress(Late):
                     end.close()
 

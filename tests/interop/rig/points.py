@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from interop.rig.process import PATIENCE_S, Program, run
 from kernel.rig.net import Host, Late
-from kl2tp.kernel import rtnl
+from kl2tp.kernel import l2tp, rtnl
 from kl2tp.kernel.netlink import attributes
 from kl2tp.model.addr import parse
 
@@ -27,12 +27,12 @@ class Ends(NamedTuple):
     peer: str
 
 
-def ppp_devices(host: Host) -> dict[str, bool]:
-    """The PPP devices of a host, and whether they are up."""
+def ppp_devices(host: Host) -> dict[str, int]:
+    """The PPP devices of a host with their numbers: a device that is made anew has another one."""
     sock = host.netlink(rtnl.NETLINK_ROUTE)
     found = [reply.payload for reply in sock.dump(*rtnl.link_dump())]
     states = [rtnl.LinkState(payload) for payload in found if struct.unpack_from("=H", payload, 2)[0] == _ARPHRD_PPP]
-    return {state.name: state.up for state in states}
+    return {state.name: state.index for state in states}
 
 
 def links(host: Host) -> dict[str, Ends]:
@@ -65,6 +65,17 @@ def wait_links(host: Host, count: int = 1, within: float = PATIENCE_S) -> dict[s
 def wait_no_devices(host: Host, within: float = PATIENCE_S) -> float:
     """Until no PPP device is left; the seconds it took. Raises Late."""
     return host.until(lambda: not ppp_devices(host), within)
+
+
+def tunnels(host: Host) -> int:
+    """How many L2TP tunnels the kernel has on a host."""
+    sock = host.netlink(l2tp.NETLINK_GENERIC)
+    return sum(1 for _ in sock.dump(*host.l2tp.dump_request(l2tp.TUNNEL_GET)))
+
+
+def wait_no_tunnels(host: Host, within: float = PATIENCE_S) -> None:
+    """Until no L2TP tunnel is left. Raises Late."""
+    host.until(lambda: not tunnels(host), within)
 
 
 # -- packets ---------------------------------------------------------------------------------------------------------
@@ -109,7 +120,7 @@ def _opened(host: Host, device: str) -> socket.socket:
     return sock
 
 
-def _collect(missing: Mapping[socket.socket, tuple[set[int], str]], within: float = 10.0) -> None:
+def _collect(missing: Mapping[socket.socket, tuple[set[int], str]], within: float = 5.0) -> None:
     deadline = time.monotonic() + within
     while waiting := [sock for sock, (numbers, _) in missing.items() if numbers]:
         ready = select.select(waiting, [], [], max(0.0, deadline - time.monotonic()))[0]

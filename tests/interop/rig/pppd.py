@@ -6,18 +6,16 @@ Its secrets have fixed places in /etc/ppp: in the lab those are written to memor
 from collections.abc import Iterable
 from pathlib import Path
 
-from interop.rig.terms import LNS_NAME, Terms, password, user
+from interop.rig.terms import LNS_NAME, USERS, Terms, password, user
 
 ETC = Path("/etc/ppp")
 METHODS = {"pap": "pap", "chap": "chap", "mschapv2": "mschap-v2", "eap-md5": "eap"}
 """Our names of the ways to authenticate, and those of pppd's options."""
 ECHO_INTERVAL_S, ECHO_FAILURES = 1, 3
 """So that a dead peer is noticed within a test's patience."""
-AUTHENTICATION_FAILED = 19
-"""Exit status."""
 
 
-def prepare(users: Iterable[int] = range(1, 101)) -> None:
+def prepare(users: Iterable[int] = USERS) -> None:
     """Users with passwords; none of the distribution's scripts, whose shells take longer than the calls."""
     for script in ("ip-pre-up", "ip-up", "ip-down", "ipv6-up", "ipv6-down"):
         (ETC / script).unlink(missing_ok=True)

@@ -7,6 +7,8 @@ LNS_ADDRESS = "10.9.0.1"
 """Inside the calls."""
 CALLER = "caller-{}"
 PASSWORD = "correct horse {}"
+USERS = range(1, 101)
+"""Numbers of those that there are."""
 LNS_NAME, LAC_NAME = "the-lns", "the-lac"
 
 
@@ -15,7 +17,7 @@ class Terms:
     """How a call is made. Every field has what an end that asks for nothing special does."""
 
     auth: str = "chap"
-    """pap, chap, mschapv2 or eap-md5."""
+    """pap, chap, mschapv2, eap-md5; between two kl2tp eap-mschapv2 too."""
     secret: str = ""
     """Of the tunnel; empty: no tunnel authentication."""
     hidden: bool = False

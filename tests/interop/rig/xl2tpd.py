@@ -4,8 +4,8 @@ import os
 import signal
 from pathlib import Path
 
-from interop.rig import pppd
-from interop.rig.process import PATIENCE_S, Program, kill_all, pids_of
+from interop.rig import points, pppd
+from interop.rig.process import Program, kill_all, pids_of
 from interop.rig.terms import LAC_NAME, LNS_ADDRESS, LNS_NAME, POOL_FIRST, POOL_LAST, Terms, password, user
 from kernel.rig.net import Host
 
@@ -79,14 +79,6 @@ class Xl2tpd:
         """SIGKILL to xl2tpd and its pppds: the peer hears nothing."""
         kill_all(self.host)
 
-    def command(self, line: str) -> None:
-        """Write into its control pipe."""
-        pipe = os.open(self.directory / "control", os.O_WRONLY)
-        try:
-            os.write(pipe, line.encode())
-        finally:
-            os.close(pipe)
-
     def hang_up(self) -> None:
         """End every call, with LCP Terminate-Request and CDN."""
         for pid in pids_of(self.host, "pppd"):
@@ -118,31 +110,22 @@ class Lns(Xl2tpd):
         pool = {"ip range": f"{POOL_FIRST}-{POOL_LAST}", "local ip": LNS_ADDRESS}
         return {"lns default": pool | self._control(LNS_NAME)}
 
-    def close_tunnels(self) -> None:
-        """End the tunnel that was made last: StopCCN."""
-        self.command(f"d {self._tunnel_id()}")
-
-    def _tunnel_id(self) -> str:
-        return self.running.wait_for(r"Connection established to .* Local: (\d+)", 0.5)[1]
-
 
 class Lac(Xl2tpd):
     """A client of one LNS: dials at once."""
 
-    def __init__(self, host: Host, directory: Path, terms: Terms, server: Host, number: int = 1, **settings: str) -> None:
+    def __init__(self, host: Host, directory: Path, terms: Terms, server: Host, number: int = 1) -> None:
         super().__init__(host, directory, terms)
-        self._server, self._settings = server, settings
+        self._server = server
         self.user, self.password = user(number), password(number)
 
     def _sections(self) -> dict[str, Section]:
         pppd.client_options(self.directory, self.terms, self.user, self.password)
         dial = {"lns": f"192.0.2.{self._server.number}", "autodial": "yes", "redial": "no"}
-        return {f"lac {ENTRY}": dial | self._control(LAC_NAME) | self._settings}
+        return {f"lac {ENTRY}": dial | self._control(LAC_NAME)}
 
-    def close_tunnels(self) -> None:
-        """End the tunnel: StopCCN."""
-        self.command(f"d {ENTRY}")
-
-    def wait_pppd_status(self, status: int, within: float = PATIENCE_S) -> None:
-        """Until a pppd has ended with that status."""
-        self.running.wait_for(rf"pppd exited for call \d+ with code {status}\b", within)
+    def wait_pppd_said(self, words: str) -> None:
+        """Until the call has been cleared, and see that pppd knew why."""
+        self.running.wait_for(r"Connection closed to|pppd exited for call")
+        self.host.until(lambda: not points.ppp_devices(self.host))
+        assert words in (self.directory / "pppd.log").read_text(), self.log()
