@@ -82,7 +82,8 @@ class Kl2tp:
         return float(self.daemon.call("status")["daemon"]["longest_stall_ms"])
 
     def close(self) -> None:
-        self.daemon.terminate(60.0)
+        if self.daemon.alive():
+            self.daemon.terminate(60.0)
         self.daemon.close()
         self._keeper.kill()
         self._keeper.wait()

@@ -116,6 +116,8 @@ class CallService:
             "pools": {name: {"used": used, "size": size} for name, (used, size) in calls.addressing.usage().items()},
             "counters": {
                 **endpoint.counters.values(),
+                "delayed": endpoint.delayed,
+                "half_open": endpoint.half_open,
                 "malformed_data": switch.malformed,
                 "stray_data": switch.strays,
                 "send_errors": switch.send_errors,
