@@ -58,7 +58,9 @@ def lns(tmp_path: Path) -> Iterator[Lns]:
             stack.callback(each.delete)
         stack.callback(kill_all, host)
         ends.join(host, callers)
-        server = stack.enter_context(contextlib.closing(Kl2tp(host, tmp_path, TUNNELS * EACH + KILLS * SETTING_UP + 10)))
+        server = stack.enter_context(
+            contextlib.closing(Kl2tp(host, tmp_path, TUNNELS * EACH + KILLS * SETTING_UP + 10))
+        )
         wire = stack.enter_context(contextlib.closing(ends.Wire(callers)))
         yield Lns(host, server, Crowd(wire))
 
