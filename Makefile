@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv packages lint unit lab kernel kernel-6.1 interop test bench bench-tunnels bench-calls bench-smp demo install uninstall clean
+.PHONY: help venv packages lint unit lab kernel kernel-6.1 interop test bench bench-tunnels bench-calls soak bench-smp demo install uninstall clean
 
 FIND_PYTHON = $(firstword $(foreach p,$(1),$(shell $p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
                 2>/dev/null && echo $p)))
@@ -69,6 +69,10 @@ bench-calls: $(READY) packages
 	@$(LAB) packages $$(cat tests/interop/packages.txt)
 	-sysctl -q -w vm.max_map_count=1048576
 	$(LAB) run --kernel 6.12 --timeout 3600 --writable build -- $(PY) tests/scale/ppp_bench.py
+
+soak: $(READY) packages ## ten minutes with five hundred calls over a line that loses, doubles and reorders packets
+	@$(LAB) packages $$(cat tests/interop/packages.txt)
+	$(LAB) run --kernel 6.12 --timeout 2400 --writable build -- env KL2TP_SOAK=600 $(PYTEST) -s tests/interop/test_bad_line.py
 
 bench-smp: $(READY) packages ## deletion on a multiprocessor kernel, against one by one (slow)
 	$(call IN_LAB,vng) $(PY) tests/scale/delete_smp.py
