@@ -6,6 +6,7 @@ import pytest
 
 from interop.conftest import Network
 from interop.rig import kl2tp, points, xl2tpd
+from interop.rig.call import SERVERS
 from interop.rig.process import PATIENCE_S
 from interop.rig.terms import LNS_ADDRESS, Terms, user
 from kernel.rig.net import Host
@@ -69,8 +70,7 @@ def given_address(host: Host) -> str:
 @pytest.mark.parametrize("server", ["xl2tpd", "kl2tp"])
 def test_calls_to_one_server_share_a_tunnel(network: Network, server: str) -> None:
     hosts = network.add("lac"), network.add("lns")
-    kind = {"xl2tpd": xl2tpd.Lns, "kl2tp": kl2tp.Lns}[server]
-    lns = kind(hosts[1], network.directory, Terms())
+    lns = SERVERS[server](hosts[1], network.directory, Terms())
     lac = kl2tp.Lac(hosts[0], network.directory, Terms(), hosts[1], calls=SHARED)
     try:
         lns.start()

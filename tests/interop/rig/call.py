@@ -15,6 +15,7 @@ class End(Protocol):
     """One side of calls, as a daemon on a host."""
 
     host: Host
+    terms: Terms
 
     def start(self) -> None:
         """Start it, and wait until it is at work."""
