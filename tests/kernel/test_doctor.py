@@ -3,21 +3,27 @@
 import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kernel.rig.keeper import Keeper
+from kl2tp import doctor
 from kl2tp.cli import main
 from kl2tp.config import load
 from kl2tp.doctor import kernel
-from kl2tp.kernel import features, probe, xfrm
+from kl2tp.doctor.machine import Machine
+from kl2tp.kernel import features, ppp, pppox, probe, xfrm
 from kl2tp.kernel.finding import Level
 from kl2tp.kernel.netlink import KernelError, Message
-from kl2tp.kernel.scratch import scratch
+from kl2tp.kernel.scratch import Scratch, scratch
 from kl2tp.model import ciphers
 
 CONFIG = """\
@@ -153,11 +159,11 @@ def test_doctor_finds_nothing_in_the_way(config: Path, tmp_path: Path, capsys: p
 
 
 def test_doctor_works_without_privileges(tmp_path: Path) -> None:
-    """It tries in a user namespace of its own."""
+    """It tries in a user namespace of its own; only /dev/ppp stays root's."""
     code = (
         "import os, sys; from kl2tp.doctor import kernel;"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534); found = kernel._tried();"
-        "sys.exit(not (found and not any(found.values())))"
+        "sys.exit({key: error.code for key, error in found.items() if error} != {'ppp': 13})"
     )
     environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
@@ -168,3 +174,82 @@ def test_a_missing_feature_is_reported_by_the_doctor(without_ciphers: None, conf
     found = [finding for finding in kernel.features(load(config)) if finding.level == Level.FAIL]
     assert [finding.why for finding in found] == ["the configuration needs it"]
     assert found[0].mend
+
+
+CALLS = """\
+lns:
+  office:
+    listen: 198.51.100.1
+    ppp: {auth: none, local: 10.9.0.1, pool: 10.9.0.0/24}
+"""
+
+
+@pytest.fixture
+def calls(tmp_path: Path) -> Path:
+    path = tmp_path / "kl2tp.yaml"
+    path.write_text(CALLS)
+    return path
+
+
+def test_nothing_is_missing_for_calls(calls: Path) -> None:
+    assert probe.missing(load(calls)) == []
+
+
+@pytest.fixture
+def without_ppp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel without PPP over L2TP: the protocol that it is asked for is one that no kernel has."""
+    monkeypatch.setattr(pppox, "_PX_PROTO_OL2TP", 9)
+
+
+@pytest.mark.parametrize("privileged", [True, False])
+def test_a_kernel_without_ppp_is_named_before_anything_is_touched(
+    calls: Path,
+    without_ppp: None,
+    privileged: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also with the capabilities that the daemon's unit gives it, which allow no namespace for trials."""
+    if not privileged:
+        monkeypatch.setattr(probe, "scratch", _forbidden)
+    before = everything()
+    (finding,) = probe.missing(load(calls))
+    assert finding.level == Level.FAIL
+    assert finding.what.startswith("this kernel has no PPP over L2TP: Protocol ")
+    for command in (["apply"], ["daemon", "--state-dir", str(tmp_path / "state")]):
+        assert main(["-c", str(calls), "--run-dir", str(tmp_path / "run"), *command]) == 2
+        said = capsys.readouterr().err
+        assert "this machine lacks what the configuration needs; nothing was touched" in said
+        assert "no PPP over L2TP" in said
+    assert everything() == before
+
+
+@contextmanager
+def _forbidden() -> Iterator[Scratch]:
+    raise KernelError(errno.EPERM, "a network namespace for trials")
+    yield  # type: ignore[unreachable]
+
+
+def test_a_kernel_without_the_node_of_ppp_is_named(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ppp, "_DEVICE", "/dev/none")
+    (finding,) = probe.missing(load(calls))
+    assert (finding.level, finding.what) == (Level.FAIL, "this kernel has PPP, but there is no /dev/ppp")
+
+
+def test_doctor_finds_the_keeper_and_who_holds_the_port(calls: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    keeper = Keeper(run_dir)
+    try:
+        found = {f.what: f for f in doctor.examine(Machine(), str(calls), str(run_dir))}
+        assert f"the keeper runs (process {keeper.process.pid})" in found
+        assert found["UDP port 1701 is free"].level == Level.OK
+    finally:
+        keeper.end()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("0.0.0.0", 1701))
+        found = {f.what: f for f in doctor.examine(Machine(), str(calls), str(run_dir))}
+    held = [f.level for what, f in found.items() if what.endswith("holds UDP port 1701")]
+    assert held == [Level.FAIL]
+    assert found[f"no keeper runs for {run_dir}"].level == Level.WARN

@@ -28,7 +28,7 @@ BELOW: dict[str, set[str]] = {
     "migrate": {"model"},
     "reconcile": {"model", "wire", "control", "ppp", "ipsec", "kernel"},
     "calls": {"model", "wire", "control", "ppp", "access", "ipsec", "kernel", "keeper", "reconcile"},
-    "doctor": {"model", "config", "ipsec", "kernel"},
+    "doctor": {"model", "config", "access", "ipsec", "kernel"},
     "daemon": {
         *("model", "wire", "control", "ppp", "access", "ipsec", "kernel", "keeper", "reconcile", "calls", "config")
     },

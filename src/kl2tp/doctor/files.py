@@ -25,11 +25,12 @@ def configuration(path: str) -> tuple[Desired | None, list[Finding]]:
         return None, [fail(what, str(error.problems[0].message), f"kl2tp validate {path}")]
     except PermissionError:
         return None, [warn(f"{path} cannot be read", "it was not checked", "sudo kl2tp doctor")]
-    return desired, [ok(f"{path} is valid: {len(desired.tunnels):,} tunnels")]
+    calls = f", {len(desired.calls):,} profiles of calls" if desired.calls else ""
+    return desired, [ok(f"{path} is valid: {len(desired.tunnels):,} tunnels{calls}")]
 
 
 @contextmanager
-def _as_daemon(run_dir: str) -> Iterator[None]:
+def as_daemon(run_dir: str) -> Iterator[None]:
     """Run the block with the rights of the daemon's user, as far as its run directory tells who that is."""
     try:
         owner = os.stat(run_dir)
@@ -38,7 +39,8 @@ def _as_daemon(run_dir: str) -> Iterator[None]:
     if owner is None or owner.st_uid == 0 or os.geteuid() != 0:
         yield
         return
-    group = os.getegid()
+    group, groups = os.getegid(), os.getgroups()
+    os.setgroups([owner.st_gid])
     os.setegid(owner.st_gid)
     os.seteuid(owner.st_uid)
     try:
@@ -46,6 +48,7 @@ def _as_daemon(run_dir: str) -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(group)
+        os.setgroups(groups)
 
 
 def keys(desired: Desired | None, run_dir: str) -> Iterator[Finding]:
@@ -53,7 +56,7 @@ def keys(desired: Desired | None, run_dir: str) -> Iterator[Finding]:
     names = {t.ipsec.key_file for t in desired.tunnels if t.ipsec} if desired else set()
     names |= {t.secret_file for t in desired.tunnels if t.secret_file} if desired else set()
     bad: list[KeyFileError] = []
-    with _as_daemon(run_dir):
+    with as_daemon(run_dir):
         for name in sorted(names):
             try:
                 read(name)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kl2tp.doctor.machine import Machine
-from kl2tp.kernel.features import ESSENTIAL, FEATURES, attempt, lacking, needed
+from kl2tp.kernel.features import ESSENTIAL, FEATURES, PPP, attempt, lacking, needed
 from kl2tp.kernel.finding import Finding, fail, ok, warn
 from kl2tp.kernel.netlink import KernelError
-from kl2tp.kernel.scratch import enter_scratch, scratch
+from kl2tp.kernel.scratch import PPP_NODE, enter_scratch, scratch
 from kl2tp.model.desired import Desired
 
 OLDEST = (5, 4)
@@ -81,7 +81,7 @@ def _expedited(machine: Machine) -> bool:
 
 def features(desired: Desired | None) -> Iterator[Finding]:
     """Every feature, tried in a namespace of its own."""
-    wanted = needed(desired) if desired and desired.tunnels else set(ESSENTIAL)
+    wanted = needed(desired) if desired and (desired.tunnels or desired.calls) else set(ESSENTIAL)
     try:
         results = _tried()
     except KernelError as error:
@@ -92,6 +92,8 @@ def features(desired: Desired | None) -> Iterator[Finding]:
     for key, problem in results.items():
         if problem is None:
             yield ok(FEATURES[key].name)
+        elif key == PPP and problem.code == errno.EACCES:  # root may open it always
+            yield warn("PPP was not tried", f"this user may not open {PPP_NODE}", "sudo kl2tp doctor")
         elif key in wanted:
             yield lacking(key, problem, why="the configuration needs it" if desired else "kl2tp is nothing without it")
         else:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from kl2tp.doctor.machine import Machine
 from kl2tp.kernel.finding import Finding, fail, ok, warn
-from kl2tp.kernel.probe import CAP_NET_ADMIN, CAP_SYS_ADMIN, capable
+from kl2tp.kernel.probe import CAP_NET_ADMIN, CAP_SYS_ADMIN, capable, namespaces
 from kl2tp.model.desired import Desired
 
 BUFFER = 4 << 20
@@ -17,7 +17,7 @@ _QDISC_KIB = 64
 
 def capabilities(desired: Desired | None) -> Iterator[Finding]:
     """What the kernel lets this process do."""
-    spaces = namespaces(desired)
+    spaces = namespaces(desired) if desired else {}
     if capable(CAP_NET_ADMIN):
         yield ok("capability CAP_NET_ADMIN")
     else:
@@ -26,12 +26,6 @@ def capabilities(desired: Desired | None) -> Iterator[Finding]:
     if spaces and not capable(CAP_SYS_ADMIN):
         why = f"the configuration names {len(spaces)} network namespaces: entering them needs it"
         yield warn("this user has no capability CAP_SYS_ADMIN", why, "sudo kl2tp doctor")
-
-
-def namespaces(desired: Desired | None) -> set[str]:
-    """The network namespaces that a configuration names."""
-    tunnels = desired.tunnels if desired else ()
-    return {name for t in tunnels for name in (t.netns, *(s.interface.netns or "" for s in t.sessions)) if name}
 
 
 def sysctls(machine: Machine, desired: Desired | None) -> Iterator[Finding]:
@@ -74,8 +68,8 @@ def _queue(machine: Machine, sessions: int) -> Iterator[Finding]:
 
 
 def descriptors(machine: Machine, desired: Desired | None) -> Iterator[Finding]:
-    """Files that may be open at once. Tunnels need none; namespaces and commands do."""
-    want = FDS + FDS_PER_NAMESPACE * len(namespaces(desired))
+    """Files that may be open at once. Tunnels need none; namespaces and commands do. (For calls: `calls`.)"""
+    want = FDS + FDS_PER_NAMESPACE * len(namespaces(desired) if desired else ())
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = machine.number("/proc/sys/fs/nr_open")
     if hard != resource.RLIM_INFINITY and hard < want:

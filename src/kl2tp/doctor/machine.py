@@ -39,6 +39,26 @@ class Machine:
     def exists(self, name: str) -> bool:
         return os.path.exists(self.path(name))
 
+    def status(self, name: str) -> os.stat_result | None:
+        """Owner, permissions and so on of a file."""
+        try:
+            return os.stat(self.path(name))
+        except OSError:
+            return None
+
+    def locker(self, path: str) -> int | None:
+        """The process that holds a file locked (flock), which is not of this machine's root; None: nobody does."""
+        try:
+            file = os.stat(path)
+        except OSError:
+            return None
+        place = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
+        for line in self.text("/proc/locks").splitlines():
+            fields = line.split()
+            if fields[1:2] == ["FLOCK"] and place in fields:
+                return int(fields[4])
+        return None
+
     def names(self, directory: str) -> list[str]:
         """What is in a directory, in order."""
         try:

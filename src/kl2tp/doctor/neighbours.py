@@ -12,32 +12,54 @@ from kl2tp.model.desired import Desired
 PORT = 1701
 L2TP_DAEMONS = {"xl2tpd", "accel-pppd", "openl2tpd", "kl2tpd", "l2tpns", "prol2tpd"}
 IKE_DAEMONS = {"charon", "charon-systemd", "pluto", "iked", "racoon"}
-MODULES = ("l2tp_core", "l2tp_netlink", "l2tp_eth", "l2tp_ip", "l2tp_ip6", "esp4", "esp6", "xfrm_user", "nf_tables")
+MODULES = ("l2tp_core", "l2tp_netlink", "l2tp_eth", "l2tp_ip", "l2tp_ip6", "esp4", "esp6", "xfrm_user", "nf_tables",
+           "ppp_generic", "pppox", "l2tp_ppp")
 MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
 RULES = ("/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")
 NETWORKS = ("/etc/systemd/network", "/run/systemd/network", "/usr/lib/systemd/network", "/lib/systemd/network")
+_LOCKS = ("lock", "keeper.lock")
+"""Files in the run directory that the daemon and the keeper hold locked."""
 _RULE, _NETWORK = "kl2tp.rules", "kl2tp.network"
 
 
-def ports(machine: Machine, desired: Desired | None) -> Iterator[Finding]:
+def ports(machine: Machine, desired: Desired | None, run_dir: str) -> Iterator[Finding]:
     """Who holds UDP 1701, or another port that the configuration wants."""
-    wanted = {(t.local, t.local_port) for t in desired.tunnels if t.local_port} if desired else set()
+    wanted = _wanted(desired) if desired else set()
     numbers = {port for _, port in wanted} | {PORT}
     held = [socket for socket in _udp_sockets(machine) if socket[1] in numbers]
-    if not held:
-        yield ok(f"UDP port {PORT} is free")
-        return
+    ours = {machine.locker(os.path.join(run_dir, name)) for name in _LOCKS} - {None}
     owners = _owners(machine, {inode for _, _, inode in held})
+    others = False
     for address, port, inode in held:
-        if (owner := owners.get(inode)) is None:
-            continue  # a socket of the kernel's: a tunnel, ours or another's
-        number, name = owner
-        what = f"{name} (process {number}) holds UDP port {port}"
-        mend = f"systemctl disable --now {name}, or give the tunnels other ports"
-        if any(port == p and address in (local, ANY4, ANY6) for local, p in wanted):
-            yield fail(what, "the configuration needs it", mend)
-        else:
-            yield warn(what, "no tunnel can have that port on the same address", mend)
+        if (owner := owners.get(inode)) is None or owner[0] in ours:
+            continue  # the kernel's own, of a tunnel; or that of our daemon
+        others = True
+        yield _held(*owner, port, needed=any(port == p and _collide(address, local) for local, p in wanted))
+    if not others:
+        yield ok(f"UDP port {PORT} is {'ours, or a tunnel has it' if held else 'free'}")
+
+
+def _wanted(desired: Desired) -> set[tuple[bytes, int]]:
+    """Local addresses and UDP ports of the configuration."""
+    wanted = {(t.local, t.local_port) for t in desired.tunnels if t.local_port}
+    for lns in desired.lns:
+        wanted |= set(lns.listen or ((ANY4, PORT), (ANY6, PORT)))
+    return wanted | {(lac.local[0] or bytes(len(lac.remotes[0][0])), lac.local[1]) for lac in desired.lac}
+
+
+def _collide(one: bytes, other: bytes) -> bool:
+    """Whether sockets on the same port are in each other's way, by their addresses."""
+    return one == other or one in (ANY4, ANY6) or other in (ANY4, ANY6)
+
+
+def _held(number: int, name: str, port: int, *, needed: bool) -> Finding:
+    what = f"{name} (process {number}) holds UDP port {port}"
+    mend = f"systemctl disable --now {name}, or give the tunnels other ports"
+    if name == "xl2tpd":
+        mend = "systemctl disable --now xl2tpd   # what it did: kl2tp import xl2tpd"
+    if needed:
+        return fail(what, "the configuration needs it: one of both would hear nothing", mend)
+    return warn(what, "no tunnel can have that port on the same address", mend)
 
 
 def _udp_sockets(machine: Machine) -> Iterator[tuple[bytes, int, int]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kl2tp.kernel.finding import Finding, fail
 from kl2tp.kernel.netlink import KernelError
-from kl2tp.kernel.scratch import Scratch
+from kl2tp.kernel.scratch import PPP_NODE, Scratch
 from kl2tp.model import ciphers
 from kl2tp.model.desired import Desired
 from kl2tp.model.spec import Encap, IpsecSpec, Mode
@@ -48,9 +48,12 @@ def _cipher_feature(cipher: ciphers.Cipher) -> Feature:
     return Feature(f"ESP with {cipher.name}", lambda s: s.sa(cipher.name), modules, symbol, "xfrm")
 
 
+_ANY4 = (bytes(4), 1701)
 _CIPHER = "cipher "
 ANY_CIPHER = "any cipher"
 """What features need whose trial takes any SA."""
+PPP, PPP_SESSION = "ppp", "pppol2tp"
+_PPP_CLASS = "/sys/class/ppp"
 _ESP = Feature("ESP", lambda s: s.sa(), ("esp4",), "INET_ESP")
 FEATURES: dict[str, Feature] = {
     "l2tp": Feature("L2TP over netlink", lambda s: s.family(), ("l2tp_netlink",), "L2TP"),
@@ -77,6 +80,8 @@ FEATURES: dict[str, Feature] = {
     "nat6": Feature("ESP in UDP over IPv6", lambda s: s.sa(v6=True, nat=True), ("esp6",), "INET6_ESP", "esp6", (5, 8)),
     "esn": Feature("extended sequence numbers", lambda s: s.sa(esn=True), ("esp4",), "INET_ESP", ANY_CIPHER),
     "nftables": Feature("nftables", lambda s: s.table(), ("nf_tables",), "NF_TABLES_INET"),
+    PPP: Feature("PPP", lambda s: s.ppp_device(), ("ppp_generic",), "PPP"),
+    PPP_SESSION: Feature("PPP over L2TP", lambda s: s.ppp_session(), ("l2tp_ppp",), "PPPOL2TP", "l2tp"),
 }
 ESSENTIAL = frozenset({"l2tp", "udp4", "ip4", "ethernet", "xfrm", f"{_CIPHER}{ciphers.DEFAULT}", "nftables"})
 """What kl2tp is nothing without, whatever is configured."""
@@ -94,7 +99,17 @@ def needed(desired: Desired) -> set[str]:
             keys.add("nftables")
         if tunnel.ipsec:
             keys |= _needed_by_ipsec(tunnel.ipsec, six=six)
-    return keys
+    return keys | _needed_by_calls(desired)
+
+
+def _needed_by_calls(desired: Desired) -> set[str]:
+    if not desired.calls:
+        return set()
+    # An LNS without `listen` listens on IPv6 too, where there is any.
+    outside = [place for lns in desired.lns for place in lns.listen or (_ANY4,)]
+    outside += [lac.remotes[0] for lac in desired.lac]
+    keys = {"l2tp", PPP, PPP_SESSION, *(f"udp{6 if len(address) == 16 else 4}" for address, _ in outside)}
+    return keys | ({"nftables"} if any(p.interface.mss is not None for p in desired.calls) else set())
 
 
 def _needed_by_ipsec(ipsec: IpsecSpec, *, six: bool) -> set[str]:
@@ -142,12 +157,28 @@ def _possible(feature: Feature, found: Mapping[str, KernelError | None]) -> bool
 def lacking(key: str, error: KernelError, *, why: str = "") -> Finding:
     """The finding for a feature that does not work."""
     feature = FEATURES[key]
+    if key == PPP and error.detail == PPP_NODE:
+        return _without_node(error, why)
     if error.code in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and key.endswith("6"):
         mend = "sysctl -w net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.default.disable_ipv6=0"
         return fail("IPv6 is switched off", why or f"{feature.name} needs it", mend)
     if error.code == errno.EPROTONOSUPPORT and key.startswith(_CIPHER):  # it is ESP itself that is not there
         feature = _ESP
     return fail(f"this kernel has no {feature.name}: {error}", why, how_to_get(feature))
+
+
+def _without_node(error: KernelError, why: str) -> Finding:
+    """The finding for a /dev/ppp that cannot be opened."""
+    if error.code == errno.EACCES:
+        mend = f"chgrp kl2tp {PPP_NODE} && chmod 660 {PPP_NODE}   # `make install` has a udev rule for that"
+        return fail(f"{PPP_NODE} may not be opened by this user", why, mend)
+    if error.code == errno.EPERM:
+        mend = f"give it the device: docker run --device={PPP_NODE}; lxc.cgroup2.devices.allow = c 108:0 rwm"
+        return fail(f"this container may not use {PPP_NODE}", why, mend)
+    if error.code == errno.ENOENT and os.path.exists(_PPP_CLASS):
+        mend = f"mknod -m 660 {PPP_NODE} c 108 0 && chgrp kl2tp {PPP_NODE}"
+        return fail(f"this kernel has PPP, but there is no {PPP_NODE}", why, mend)
+    return fail(f"this kernel has no PPP: {error}", why, how_to_get(FEATURES[PPP]))
 
 
 def version(release: str) -> tuple[int, int]:

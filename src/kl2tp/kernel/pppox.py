@@ -45,11 +45,17 @@ def _failed(what: str) -> KernelError:
     return KernelError(ctypes.get_errno(), what)
 
 
-def open_session(ids: Ids) -> int:
-    """Make a session, and the socket that it lives and dies with. Raises KernelError; EEXIST: the id is taken."""
+def open_socket() -> int:
+    """A socket that no session has yet. Raises KernelError."""
     fd: int = _socket(_AF_PPPOX, _KIND, _PX_PROTO_OL2TP)
     if fd < 0:
         raise _failed("a socket of PPP over L2TP")
+    return fd
+
+
+def open_session(ids: Ids) -> int:
+    """Make a session, and the socket that it lives and dies with. Raises KernelError; EEXIST: the id is taken."""
+    fd = open_socket()
     address = _ADDRESS.pack(
         _AF_PPPOX, _PX_PROTO_OL2TP, 0, -1, ids.tunnel, ids.session, ids.peer_tunnel, ids.peer_session
     )

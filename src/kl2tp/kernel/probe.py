@@ -4,16 +4,19 @@ import errno
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from kl2tp.kernel import ethtool, netns, nft, rtnl, xfrm
-from kl2tp.kernel.features import attempt, lacking, needed
+from kl2tp.kernel.features import PPP, PPP_SESSION, attempt, lacking, needed
 from kl2tp.kernel.finding import Finding, fail, warn
 from kl2tp.kernel.netlink import KernelError, Netlink
 from kl2tp.kernel.scratch import Scratch, scratch
 from kl2tp.model.desired import Desired
 from kl2tp.model.spec import TunnelSpec
 
-__all__ = ["CAP_NET_ADMIN", "CAP_SYS_ADMIN", "Finding", "capable", "missing", "some", "surroundings"]
+__all__ = [
+    *("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN"),
+    *("Finding", "capable", "missing", "namespaces", "some", "surroundings"),
+]
 
-CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
+CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN = 12, 13, 21
 
 
 def capable(number: int) -> bool:
@@ -38,8 +41,8 @@ def missing(desired: Desired) -> list[Finding]:
 
 def surroundings(desired: Desired) -> Iterator[Finding]:
     """What the tunnels expect to find: namespaces, bridges, VRFs, outgoing devices, devices that do ESP."""
-    yield from _namespaces(desired.tunnels)
-    yield from _devices(desired.tunnels)
+    yield from _namespaces(desired)
+    yield from _devices(desired)
     yield from offload(desired.tunnels)
 
 
@@ -74,14 +77,25 @@ _QUESTIONS: dict[str, Callable[[Scratch], object]] = {
     "l2tp": lambda s: s.family(),
     "xfrm": lambda s: s.netlink(xfrm.NETLINK_XFRM),
     "nftables": lambda s: s.netlink(nft.NETLINK_NETFILTER),
+    PPP: lambda s: s.ppp_node(),
+    PPP_SESSION: lambda s: s.ppp_socket(),
 }
 
 
-def _namespaces(tunnels: Iterable[TunnelSpec]) -> Iterator[Finding]:
+def namespaces(desired: Desired) -> dict[str, list[str]]:
+    """The network namespaces that a configuration names, and who needs each."""
     users: dict[str, list[str]] = {}
-    for tunnel in tunnels:
+    for tunnel in desired.tunnels:
         for name in {tunnel.netns, *(s.interface.netns or "" for s in tunnel.sessions)} - {""}:
             users.setdefault(name, []).append(tunnel.name)
+    for profile in desired.calls:
+        if profile.interface.netns:
+            users.setdefault(profile.interface.netns, []).append(profile.name)
+    return users
+
+
+def _namespaces(desired: Desired) -> Iterator[Finding]:
+    users = namespaces(desired)
     if users and not capable(CAP_SYS_ADMIN):
         why = f"{some(users)} are network namespaces of the configuration: entering them needs it"
         yield fail("no capability CAP_SYS_ADMIN", why, "sudo kl2tp apply")
@@ -92,11 +106,15 @@ def _namespaces(tunnels: Iterable[TunnelSpec]) -> Iterator[Finding]:
             yield warn(f"there is no network namespace {name}", f"needed by {some(names)}", f"ip netns add {name}")
 
 
-def _devices(tunnels: Iterable[TunnelSpec]) -> Iterator[Finding]:
+def _devices(desired: Desired) -> Iterator[Finding]:
     users: dict[str, dict[tuple[str, str], list[str]]] = {}
-    for tunnel in tunnels:
+    for tunnel in desired.tunnels:
         for space, kind, device in _expected(tunnel):
             users.setdefault(space, {}).setdefault((kind, device), []).append(tunnel.name)
+    for profile in desired.calls:
+        if vrf := profile.interface.vrf:
+            space = profile.interface.netns or ""
+            users.setdefault(space, {}).setdefault(("VRF", vrf), []).append(profile.name)
     for space, devices in users.items():
         try:
             absent = _absent(space, [device for _, device in devices])

@@ -7,11 +7,12 @@ would tell less. Nothing in the host's own namespace is ever touched.
 import ctypes
 import errno
 import os
+import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kl2tp.kernel import l2tp, nft, rtnl, xfrm
+from kl2tp.kernel import l2tp, nft, ppp, pppox, rtnl, xfrm
 from kl2tp.kernel.netlink import KernelError, Message, Netlink
 from kl2tp.model import ciphers
 from kl2tp.model.objects import Direction, Policy, Sa, Secret, Selector, Session, Tunnel
@@ -24,6 +25,8 @@ _LOOPBACK_INDEX, _IFF_UP = 1, 1
 _HERE = {False: bytes((127, 0, 0, 1)), True: bytes(15) + b"\1"}
 _THERE = {False: bytes((127, 0, 0, 2)), True: bytes(15) + b"\1"}
 _SPI, _REQID, _UDP = 0x1000, 1, 17
+PPP_NODE = "/dev/ppp"
+_PPP_DEVICE, _PPP_MTU = "kl2tp-probe-ppp", 1400
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -65,6 +68,7 @@ class Scratch:
     """An empty namespace, and trials in it. Each raises KernelError for what does not work."""
 
     def __init__(self) -> None:
+        self._namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._sockets: dict[int, Netlink | OSError] = {}
         for protocol in (l2tp.NETLINK_GENERIC, rtnl.NETLINK_ROUTE, xfrm.NETLINK_XFRM, nft.NETLINK_NETFILTER):
             try:
@@ -82,6 +86,22 @@ class Scratch:
         for sock in self._sockets.values():
             if isinstance(sock, Netlink):
                 sock.close()
+        os.close(self._namespace)
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        """This thread in the namespace: PPP looks up numbers in that of the caller. Raises KernelError."""
+        back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if _libc.setns(self._namespace, _CLONE_NEWNET) < 0:
+                raise KernelError(ctypes.get_errno(), "the network namespace for trials")
+            try:
+                yield
+            finally:
+                if _libc.setns(back, _CLONE_NEWNET) < 0:
+                    raise SystemError("cannot leave the network namespace made for trials")
+        finally:
+            os.close(back)
 
     def netlink(self, protocol: int) -> Netlink:
         """The socket of a netlink protocol."""
@@ -118,6 +138,43 @@ class Scratch:
         tunnel = self.tunnel(Encap.UDP, v6=False)
         session = Session("", tunnel, tunnel, 1, f"kl2tp-probe{tunnel}")
         self.netlink(l2tp.NETLINK_GENERIC).request(self.family().session_create(session))
+
+    def ppp_session(self) -> None:
+        """A session of PPP over L2TPv2, as far as its channel."""
+        codec = self.family()
+        self._loopback()
+        self._tunnel_id += 1
+        with self._inside():
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            with sock, _explained("PPP over L2TP"):
+                sock.connect((socket.inet_ntoa(_THERE[False]), 1701))
+                create = codec.managed_tunnel_create(self._tunnel_id, 1, sock.fileno())
+                self.netlink(l2tp.NETLINK_GENERIC).request(create)
+                session = pppox.open_session(pppox.Ids(self._tunnel_id, 1, 1, 1))
+                try:
+                    pppox.channel_number(session)
+                finally:
+                    os.close(session)
+
+    def ppp_device(self) -> None:
+        """A unit of PPP, with its network device."""
+        with self._inside(), _explained(PPP_NODE):
+            unit = ppp.open_unit()
+            try:
+                self.netlink(rtnl.NETLINK_ROUTE).request(rtnl.ppp_create(_PPP_DEVICE, unit, _PPP_MTU))
+            finally:
+                os.close(unit)
+
+    @staticmethod
+    def ppp_node() -> None:
+        """/dev/ppp, opened and closed: that makes nothing, so it needs no namespace of its own."""
+        with _explained(PPP_NODE):
+            os.close(ppp.open_unit())
+
+    @staticmethod
+    def ppp_socket() -> None:
+        """A socket of PPP over L2TP, of no session: the same."""
+        os.close(pppox.open_socket())
 
     def policy(self) -> None:
         """A policy that blocks."""
@@ -162,6 +219,17 @@ class Scratch:
     def table(self) -> None:
         """Our table in nftables, with all its chains, rules and sets."""
         nft.Table(self.netlink(nft.NETLINK_NETFILTER)).create()
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """What the C library says as an error of the kernel's."""
+    try:
+        yield
+    except KernelError:
+        raise
+    except OSError as error:
+        raise KernelError(error.errno or errno.EIO, what) from None
 
 
 def _no_device(name: str) -> int:

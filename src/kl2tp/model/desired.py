@@ -26,3 +26,8 @@ class Desired:
     lac: tuple[LacSpec, ...] = ()
     pools: tuple[PoolSpec, ...] = ()
     users: UsersSpec = UsersSpec()
+
+    @property
+    def calls(self) -> tuple[LnsSpec | LacSpec, ...]:
+        """Profiles of calls of both kinds."""
+        return (*self.lns, *self.lac)

@@ -3,7 +3,6 @@
 import errno
 import os
 import resource
-import socket
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,34 +17,11 @@ from kl2tp.doctor import files, kernel, limits, neighbours
 from kl2tp.doctor.machine import Machine
 from kl2tp.ipsec.keys import generate
 from kl2tp.kernel import features
-from kl2tp.kernel.finding import Finding, Level, fail, ok, warn
+from kl2tp.kernel.finding import Level, fail, ok, warn
 from kl2tp.kernel.netlink import KernelError
 from kl2tp.model.desired import Desired
 from kl2tp.model.spec import Encap, InterfaceSpec, IpsecSpec, SessionSpec, TunnelSpec
-
-
-class Box(Machine):
-    """A machine in a directory."""
-
-    def __init__(self, root: Path, release: str = "6.12.1") -> None:
-        super().__init__(str(root), release=release)
-        self.root = root
-
-    def put(self, name: str, text: str) -> None:
-        path = self.root / name.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    def sysctls(self, **values: object) -> None:
-        for name, value in values.items():
-            self.put(f"/proc/sys/{name.replace('__', '/')}", f"{value}\n")
-
-    def process(self, number: int, name: str, *inodes: int) -> None:
-        self.put(f"/proc/{number}/comm", f"{name}\n")
-        directory = self.root / f"proc/{number}/fd"
-        directory.mkdir()
-        for fd, inode in enumerate(inodes):
-            (directory / str(fd)).symlink_to(f"socket:[{inode}]")
+from unit.doctor.machines import UDP, Box, address, bad, udp_line
 
 
 @pytest.fixture
@@ -53,19 +29,11 @@ def box(tmp_path: Path) -> Box:
     return Box(tmp_path)
 
 
-def address(text: str) -> bytes:
-    return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
-
-
 def tunnel(**values: Any) -> TunnelSpec:
     session = SessionSpec("lan", 1, 1, InterfaceSpec("mad0"))
     local, remote = values.pop("local", "198.51.100.1"), values.pop("remote", "203.0.113.7")
     given: dict[str, Any] = {"name": "madrid", "id": 1, "peer_id": 1, "sessions": (session,)} | values
     return TunnelSpec(local=address(local), remote=address(remote), **given)
-
-
-def bad(findings: Any) -> list[Finding]:
-    return [finding for finding in findings if finding.level != Level.OK]
 
 
 # The kernel's version
@@ -213,6 +181,12 @@ class Space:
 
     def table(self) -> None:
         self._try("table")
+
+    def ppp_device(self) -> None:
+        self._try("ppp device")
+
+    def ppp_session(self) -> None:
+        self._try("ppp session")
 
 
 def attempt(space: Space, *keys: str) -> dict[str, KernelError | None]:
@@ -373,41 +347,31 @@ def test_a_slow_driver_on_a_fast_processor_is_warned_of(box: Box) -> None:
 
 # Others on the machine
 
-UDP = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref\n"
-
-
-def udp_line(local: str, port: int, inode: int) -> str:
-    packed = address(local)
-    words = b"".join(packed[i : i + 4][::-1] for i in range(0, len(packed), 4))
-    zero = "0" * len(words.hex())
-    return f"  1: {words.hex().upper()}:{port:04X} {zero}:0000 07 0:0 00:0 0 0 0 {inode} 2 0 0\n"
-
-
 def test_a_free_port_is_good(box: Box) -> None:
     box.put("/proc/net/udp", UDP + udp_line("0.0.0.0", 53, 11))
-    assert bad(neighbours.ports(box, None)) == []
+    assert bad(neighbours.ports(box, None, "/none")) == []
 
 
 def test_who_holds_the_port_is_named(box: Box) -> None:
     box.put("/proc/net/udp", UDP + udp_line("0.0.0.0", 1701, 12))
     box.process(811, "xl2tpd", 5, 12)
-    (finding,) = neighbours.ports(box, None)
+    (finding,) = neighbours.ports(box, None, "/none")
     assert (finding.level, finding.what) == (Level.WARN, "xl2tpd (process 811) holds UDP port 1701")
     wanted = Desired((tunnel(encap=Encap.UDP, local_port=1701, remote_port=1701),))
-    assert [finding.level for finding in neighbours.ports(box, wanted)] == [Level.FAIL]
+    assert [finding.level for finding in neighbours.ports(box, wanted, "/none")] == [Level.FAIL]
 
 
 def test_a_port_on_another_address_is_not_in_the_way(box: Box) -> None:
     box.put("/proc/net/udp6", UDP + udp_line("2001:db8::9", 1701, 12))
     box.process(811, "xl2tpd", 12)
     wanted = Desired((tunnel(local="2001:db8::1", remote="2001:db8::2", encap=Encap.UDP, local_port=1701),))
-    assert [finding.level for finding in neighbours.ports(box, wanted)] == [Level.WARN]
+    assert [finding.level for finding in neighbours.ports(box, wanted, "/none")] == [Level.WARN]
 
 
 def test_sockets_of_the_kernels_own_are_no_ones(box: Box) -> None:
     box.put("/proc/net/udp", UDP + udp_line("198.51.100.1", 1701, 99))
     box.process(811, "sshd", 5)
-    assert bad(neighbours.ports(box, None)) == []
+    assert bad(neighbours.ports(box, None, "/none")) == []
 
 
 def test_other_daemons_are_named(box: Box) -> None:
