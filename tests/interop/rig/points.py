@@ -1,5 +1,6 @@
 """Point-to-point devices as the kernel has them, and packets through them."""
 
+import errno
 import json
 import os
 import select
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 from interop.rig.process import PATIENCE_S, Program, run
 from kernel.rig.net import Host, Late
 from kl2tp.kernel import l2tp, rtnl
-from kl2tp.kernel.netlink import attributes
+from kl2tp.kernel.netlink import KernelError, attributes
 from kl2tp.model.addr import parse
 
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
@@ -27,22 +28,30 @@ class Ends(NamedTuple):
     peer: str
 
 
+def _dump(host: Host, protocol: int, kind: int, payload: bytes) -> list[bytes]:
+    """All that the kernel lists; from the start again if it changed meanwhile."""
+    while True:
+        try:
+            return [reply.payload for reply in host.netlink(protocol).dump(kind, payload)]
+        except KernelError as error:
+            if error.code != errno.EAGAIN:
+                raise
+
+
 def ppp_devices(host: Host) -> dict[str, int]:
     """The PPP devices of a host with their numbers: a device that is made anew has another one."""
-    sock = host.netlink(rtnl.NETLINK_ROUTE)
-    found = [reply.payload for reply in sock.dump(*rtnl.link_dump())]
+    found = _dump(host, rtnl.NETLINK_ROUTE, *rtnl.link_dump())
     states = [rtnl.LinkState(payload) for payload in found if struct.unpack_from("=H", payload, 2)[0] == _ARPHRD_PPP]
     return {state.name: state.index for state in states}
 
 
 def links(host: Host) -> dict[str, Ends]:
     """The PPP devices that are up and have their IPv4 addresses."""
-    sock = host.netlink(rtnl.NETLINK_ROUTE)
-    states = [rtnl.LinkState(reply.payload) for reply in sock.dump(*rtnl.link_dump())]
+    states = [rtnl.LinkState(payload) for payload in _dump(host, rtnl.NETLINK_ROUTE, *rtnl.link_dump())]
     names = {state.index: state.name for state in states if state.up}
     found = {}
-    for reply in sock.dump(*rtnl.address_dump()):
-        fields, index = attributes(reply.payload, 8), rtnl.address_index(reply.payload)
+    for payload in _dump(host, rtnl.NETLINK_ROUTE, *rtnl.address_dump()):
+        fields, index = attributes(payload, 8), rtnl.address_index(payload)
         local, peer = fields.get(_IFA_LOCAL, b""), fields.get(_IFA_ADDRESS, b"")
         if len(local) == 4 and local != peer and index in names:
             found[names[index]] = Ends(socket.inet_ntoa(local), socket.inet_ntoa(peer))
@@ -69,8 +78,12 @@ def wait_no_devices(host: Host, within: float = PATIENCE_S) -> float:
 
 def tunnels(host: Host) -> int:
     """How many L2TP tunnels the kernel has on a host."""
-    sock = host.netlink(l2tp.NETLINK_GENERIC)
-    return sum(1 for _ in sock.dump(*host.l2tp.dump_request(l2tp.TUNNEL_GET)))
+    return len(_dump(host, l2tp.NETLINK_GENERIC, *host.l2tp.dump_request(l2tp.TUNNEL_GET)))
+
+
+def sessions(host: Host) -> int:
+    """How many L2TP sessions the kernel has on a host."""
+    return len(_dump(host, l2tp.NETLINK_GENERIC, *host.l2tp.dump_request(l2tp.SESSION_GET)))
 
 
 def wait_no_tunnels(host: Host, within: float = PATIENCE_S) -> None:
