@@ -265,6 +265,21 @@ def test_both_ends_tell_of_the_line() -> None:
     assert len(lns.events) == len(lac.events) + 1  # the offer
 
 
+def test_nothing_is_told_of_a_line_before_the_call_is_up() -> None:
+    puppet = _lac()
+    puppet.say(ICRQ, ASK)
+    puppet.hear(ICRP)
+    [call] = puppet.tunnel.calls.values()
+    puppet.do(lambda now: puppet.subject.send_link_info(call, Accm(0, 0), now))
+    puppet.silence()
+    puppet = _lns()
+    call = puppet.do(lambda now: puppet.subject.place_call(puppet.tunnel, now))
+    puppet.hear(ICRQ)
+    puppet.do(lambda now: puppet.subject.send_line_errors(call, CallErrors(0, 0, 0, 0, 0, 0), now))
+    puppet.acknowledge()
+    puppet.silence()
+
+
 # -- outgoing calls --------------------------------------------------------------------------------------------------
 
 
