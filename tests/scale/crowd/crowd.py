@@ -275,4 +275,5 @@ class Crowd:
                     session.end(f"no answer: {STATES[session.state]}")
                     continue
                 self.counts["ppp_repeats"] += 1
+                self.counts[f"repeated in {STATES[session.state]}"] += 1
                 session.repeat()

@@ -243,6 +243,8 @@ class Session:
             self.end("authentication refused")
 
     def _ipcp(self, code: int, identifier: int, frame: bytes, at: int, end: int) -> None:
+        if self.state < NETWORK:
+            return  # the word that lets us in was lost: what comes before the network phase is dropped (RFC 1661 3.4)
         if code == CONF_REQ:
             self._ipcp_request(identifier, frame, at, end)
         elif self.state == NETWORK and identifier == self.request_id:
