@@ -170,6 +170,15 @@ def _() -> None:
     assert talk.told(Ipv4Up) == [Ipv4Up(OUR_ADDRESS, b"", ())]
 
 
+@rule("1332 3.3", "an address of an earlier request counts no longer")
+def _() -> None:
+    talk = four(Ipv4Settings(OUR_ADDRESS))
+    assert ask4(talk, o(ADDRESS, OTHER)).code == ACK
+    assert ask4(talk, identifier=2).code == ACK
+    reply(talk, ACK, o(ADDRESS, OUR_ADDRESS))
+    assert talk.told(Ipv4Up) == [Ipv4Up(OUR_ADDRESS, b"", ())]
+
+
 @rule("1332 3.3", "a peer that asks us for an address when we have none to give is rejected")
 def _() -> None:
     answer = ask4(four(Ipv4Settings(OUR_ADDRESS)), o(ADDRESS, NONE))

@@ -518,17 +518,18 @@ def _() -> None:
 
 @rule("5.6", "a Code-Reject of a code that is needed ends the link with a reason")
 def _() -> None:
-    talk = Talk().up()
-    talk.say(Code.CODE_REJECT, 1, b"\x01\x05\x00\x04")
-    assert [p.code for p in talk.hear()] == [TERMINATE]
-    talk.wait(10)
-    assert talk.reason == "the peer does not know code 1 of LCP"
+    for code in range(1, 8):
+        talk = Talk().up()
+        talk.say(Code.CODE_REJECT, 1, bytes((code, 5, 0, 4)))
+        assert [p.code for p in talk.hear()] == [TERMINATE]
+        talk.wait(10)
+        assert talk.reason == f"the peer does not know code {code} of LCP"
 
 
 @rule("5.6", "a Code-Reject of anything else does no harm")
 def _() -> None:
     talk = Talk().up()
-    for code in (Code.ECHO_REQUEST, Code.IDENTIFICATION, 99):
+    for code in (Code.PROTOCOL_REJECT, Code.ECHO_REQUEST, Code.IDENTIFICATION, 99):
         talk.say(Code.CODE_REJECT, 1, bytes((code, 5, 0, 4)))
     talk.say(Code.CODE_REJECT, 1)
     assert talk.hear() == []
@@ -679,8 +680,10 @@ def _() -> None:
     talk.say(NAK, request.identifier, option(MRU, 1500))
     (request,) = talk.hear()
     assert decode_options(request.data)[0] == (MRU, b"\x05\x78")
-    talk.say(NAK, request.identifier, option(MRU, 1300))
-    assert talk.link.mru == 1300
+    for wanted, taken in ((1300, 1300), (127, 1300), (128, 128)):
+        talk.say(NAK, request.identifier, option(MRU, wanted))
+        assert talk.link.mru == taken
+        (request,) = talk.hear()
 
 
 @rule("6", "an option that a request does not have is at its default, whatever an earlier one had")
