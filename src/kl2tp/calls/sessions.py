@@ -148,7 +148,12 @@ class Sessions:
     # -- the kernel's half -----------------------------------------------------------------------------------------
 
     def _network_phase(self, session: Session, event: ppp.NetworkPhase, now: float) -> None:
-        session.identity = event.identity or (session.profile.user if isinstance(session.profile, LacSpec) else "")
+        identity = event.identity or (session.profile.user if isinstance(session.profile, LacSpec) else "")
+        if session.ready_for_network and identity != session.identity:
+            # What it was given is somebody else's.
+            self.close(session, "the peer has logged in anew, as another user", now)
+            return
+        session.identity = identity
         if session.unit_ready:  # LCP was negotiated anew: everything else stands
             self._start_network(session, now)
             return
