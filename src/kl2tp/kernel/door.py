@@ -7,14 +7,13 @@ its protection.
 
 import errno
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
 from kl2tp.kernel import l2tp, netns, rtnl, xfrm
 from kl2tp.kernel.host import Host
-from kl2tp.kernel.leaving import FIRST_WAIT_S, LONGEST_WAIT_S, PATIENCE_S, Leaving
+from kl2tp.kernel.leaving import Leaving, Pace, wait_gone
 from kl2tp.kernel.netlink import KernelError, Message, Netlink, Reply
 from kl2tp.kernel.press import Refused, press
 from kl2tp.kernel.stencil import Row, Specimen, Stencil
@@ -55,6 +54,7 @@ class Door:
         self.ports: set[int] = set()
         """Port ids of all request sockets, now and before: what tells our own events from others'."""
         self._leaving = Leaving()
+        self._pace = Pace()
 
     def close(self) -> None:
         for host in self._hosts.values():
@@ -132,7 +132,7 @@ class Door:
                 continue
             number = int(key[2])
             host.genl.batch([host.l2tp.tunnel_delete(number)])
-            for error in _wait_gone(host.genl, {0: host.l2tp.tunnel_get(number)}).values():
+            for error in wait_gone(host.genl, [(0, host.l2tp.tunnel_get(number))], self._pace).values():
                 raise error
 
     def mend_table(self, name: str) -> bool:
@@ -305,13 +305,7 @@ class Door:
     def _tunnels(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
         codec = host.l2tp
         if ops[0].verb is Verb.DELETE:
-            tunnels = [op.target for op in ops if isinstance(op.target, Tunnel)]
-            self._leaving.note(thing for op in ops for thing in (op.target, *op.takes))
-            errors = _deletions_forgiven(ops, host.genl.batch([codec.tunnel_delete(t.id) for t in tunnels]))
-            waiting = {i: codec.tunnel_get(t.id) for i, t in enumerate(tunnels) if i not in errors}
-            errors |= _wait_gone(host.genl, waiting)
-            sessions = [(i, thing) for i, op in enumerate(ops) if i not in errors for thing in op.takes]
-            return errors | self._await_devices(host, [(i, s) for i, s in sessions if isinstance(s, Session)])
+            return self._in_turns(host, ops, self._delete_tunnels)
         requests = [codec.tunnel_create(op.target) for op in ops if isinstance(op.target, Tunnel)]
         return self._leaving.create(host.genl, requests, [op.target for op in ops])
 
@@ -319,23 +313,45 @@ class Door:
         codec = host.l2tp
         sessions = [op.target for op in ops if isinstance(op.target, Session)]
         if ops[0].verb is Verb.DELETE:
-            self._leaving.note(sessions)
-            errors = _deletions_forgiven(ops, host.genl.batch([codec.session_delete(s) for s in sessions]))
-            waiting = {i: codec.session_get(s.tunnel_id, s.id) for i, s in enumerate(sessions) if i not in errors}
-            errors |= _wait_gone(host.genl, waiting)
-            return errors | self._await_devices(host, [(i, s) for i, s in enumerate(sessions) if i not in errors])
+            return self._in_turns(host, ops, self._delete_sessions)
         requests = [
             codec.session_modify(s) if op.verb is Verb.UPDATE else codec.session_create(s)
             for op, s in zip(ops, sessions, strict=True)
         ]
         return self._leaving.create(host.genl, requests, sessions)
 
+    def _in_turns(
+        self, host: Host, ops: list[Operation], delete: Callable[[Host, list[Operation]], dict[int, KernelError]]
+    ) -> dict[int, KernelError]:
+        """Delete as many at once as is good for all others on this machine, see them gone, and so on."""
+        errors: dict[int, KernelError] = {}
+        for turn in self._pace.turns(len(ops)):
+            errors |= {turn.start + index: error for index, error in delete(host, ops[turn]).items()}
+        self.forget_devices()
+        return errors
+
+    def _delete_tunnels(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
+        tunnels = [op.target for op in ops if isinstance(op.target, Tunnel)]
+        sessions = [(i, thing) for i, op in enumerate(ops) for thing in op.takes if isinstance(thing, Session)]
+        self._leaving.note([*tunnels, *(session for _, session in sessions)])
+        errors = _deletions_forgiven(ops, host.genl.batch([host.l2tp.tunnel_delete(t.id) for t in tunnels]))
+        waiting = [(i, host.l2tp.tunnel_get(t.id)) for i, t in enumerate(tunnels) if i not in errors]
+        errors |= wait_gone(host.genl, waiting, self._pace)
+        return errors | self._await_devices(host, [(i, session) for i, session in sessions if i not in errors])
+
+    def _delete_sessions(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
+        codec = host.l2tp
+        sessions = [op.target for op in ops if isinstance(op.target, Session)]
+        self._leaving.note(sessions)
+        errors = _deletions_forgiven(ops, host.genl.batch([codec.session_delete(s) for s in sessions]))
+        waiting = [(i, codec.session_get(s.tunnel_id, s.id)) for i, s in enumerate(sessions) if i not in errors]
+        errors |= wait_gone(host.genl, waiting, self._pace)
+        return errors | self._await_devices(host, [(i, s) for i, s in enumerate(sessions) if i not in errors])
+
     def _await_devices(self, host: Host, sessions: Iterable[tuple[int, Session]]) -> dict[int, KernelError]:
         """Wait for the devices of sessions to go: they do so by themselves, after their sessions."""
-        self.forget_devices()
         waiting = [(index, rtnl.link_get(session.ifname)) for index, session in sessions]
-        errors = _wait_gone(host.route, dict(enumerate(request for _, request in waiting)), _is_ours)
-        return {waiting[number][0]: error for number, error in errors.items()}
+        return wait_gone(host.route, waiting, self._pace, _is_ours)
 
     def _links(self, host: Host, ops: list[Operation]) -> dict[int, Error]:
         errors: dict[int, Error] = {}
@@ -469,27 +485,3 @@ def _on_devices(
 def _is_ours(reply: Reply) -> bool:
     """Whether a device is one that we made."""
     return rtnl.LinkState(reply.payload).alias.startswith(ALIAS_PREFIX)
-
-
-def _wait_gone(
-    sock: Netlink, waiting: dict[int, Message], same: Callable[[Reply], bool] = lambda reply: True
-) -> dict[int, KernelError]:
-    """Wait until every get says that its object is gone: the kernel takes it away in the background.
-
-    `same` tells an answer about the object from one about another that took its place.
-    """
-    deadline = time.monotonic() + PATIENCE_S + 0.1 * len(waiting)
-    pause = FIRST_WAIT_S
-    while waiting:
-        replies = sock.get(list(waiting.values()))
-        waiting = {
-            index: request
-            for (index, request), reply in zip(waiting.items(), replies, strict=True)
-            if (same(reply) if isinstance(reply, Reply) else reply.code not in rtnl.GONE)
-        }
-        if waiting and time.monotonic() > deadline:
-            return {i: KernelError(errno.ETIMEDOUT, "the kernel has not finished deleting it") for i in waiting}
-        if waiting:
-            time.sleep(pause)
-            pause = min(pause * 2, LONGEST_WAIT_S)
-    return {}

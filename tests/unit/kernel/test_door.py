@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from kl2tp.kernel import door as door_module
 from kl2tp.kernel import l2tp, leaving, netns, rtnl, xfrm
 from kl2tp.kernel.door import Door
 from kl2tp.kernel.netlink import KernelError, Message, Reply, messages
@@ -69,6 +68,33 @@ class FakeSocket:
     def request(self, message: Message) -> None:
         for error in self.batch([message]).values():
             raise error
+
+
+class Crowd:
+    """A kernel on one processor: everything it is still taking away takes its turn before a sleeper wakes."""
+
+    def __init__(self, host: "FakeHost", clock: list[float], each_s: float) -> None:
+        self.clock, self.each_s = clock, each_s
+        self.under_way: list[Message] = []
+        self.turns: list[int] = []
+        self.late: list[float] = []
+        host.genl.batch = self.batch  # type: ignore[method-assign]
+        host.genl.get = self.get  # type: ignore[method-assign]
+
+    def batch(self, requests: Sequence[Message]) -> dict[int, KernelError]:
+        self.under_way += requests
+        self.turns.append(len(self.under_way))
+        return {}
+
+    def get(self, requests: Sequence[Message]) -> list[Reply | KernelError]:
+        there = bool(self.under_way)
+        return [Reply(0, b"") if there else KernelError(errno.ENOENT) for _ in requests]
+
+    def sleep(self, seconds: float) -> None:
+        """The work is done first."""
+        self.late.append(len(self.under_way) * self.each_s)
+        self.clock[0] += seconds + self.late[-1]
+        self.under_way.clear()
 
 
 class FakeTable:
@@ -455,8 +481,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         def sleep(seconds: float) -> None:
             now[0] += seconds
 
-    for module in (door_module, leaving):
-        monkeypatch.setattr(module, "time", Clock)
+    monkeypatch.setattr(leaving, "time", Clock)
     return now
 
 
@@ -575,3 +600,36 @@ def test_a_deletion_that_does_not_end_is_an_error(door: Door, host: FakeHost, cl
     host.genl.get = lambda requests: [Reply(0, b"")] * len(requests)  # type: ignore[method-assign]
     _, error = door.execute(deleting(Unit("t", (TUNNEL,)))).failed["t"]
     assert "not finished deleting" in str(error)
+
+
+# -- many deletions --------------------------------------------------------------------------------------------------
+
+
+def many(count: int) -> list[Operation]:
+    return [op for n in range(count) for op in deleting(Unit(f"t{n}", (replace(TUNNEL, id=n + 1),)))]
+
+
+def test_no_more_is_taken_away_at_once_than_lets_others_have_the_processor(
+    door: Door, host: FakeHost, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd = Crowd(host, clock, each_s=0.002)
+    monkeypatch.setattr("kl2tp.kernel.leaving.time.sleep", crowd.sleep)
+    assert door.execute(many(1000)).failed == {}
+    assert sum(crowd.turns) == 1000
+    assert max(crowd.late) <= 0.032
+    assert max(crowd.late[3:]) <= 0.01
+
+
+def test_where_nobody_has_to_wait_for_the_processor_all_goes_in_a_few_turns(
+    door: Door, host: FakeHost, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd = Crowd(host, clock, each_s=0)
+    monkeypatch.setattr("kl2tp.kernel.leaving.time.sleep", crowd.sleep)
+    assert door.execute(many(1000)).failed == {}
+    assert len(crowd.turns) <= 6
+
+
+def test_a_failure_in_a_later_turn_is_its_own(door: Door, host: FakeHost) -> None:
+    bad = l2tp.Codec(30).tunnel_delete(90)
+    host.refuse["genl"] = lambda m: errno.EBUSY if m == bad else None
+    assert list(door.execute(many(100)).failed) == ["t89"]
