@@ -98,10 +98,13 @@ class Switch:
         return listeners.get(local) or listeners.get((bytes(len(local[0])), local[1]))
 
     def _listener_readable(self, listener: Listener) -> None:
-        now = self._loop.time()
+        self._hear(listener, self._loop.time())
+        self.turn()
+
+    def _hear(self, listener: Listener, now: float) -> None:
+        """Take what waits at a listener."""
         for data, peer, local in listener.drain(_DRAIN):
             self._datagram(data, peer, local, now)
-        self.turn()
 
     # -- the sockets of tunnels ------------------------------------------------------------------------------------
 
@@ -110,6 +113,8 @@ class Switch:
         peer.socket = sock
         self._loop.add_reader(sock.fileno(), self._tunnel_readable, peer, sock)
         now = self._loop.time()
+        if (listener := self._listener_for(peer.tunnel.local)) is not None:
+            self._hear(listener, now)  # what came before the socket was there is older than what came to it
         for data, source in strays:
             self._datagram(data, source, peer.tunnel.local, now)
         self.turn()

@@ -37,7 +37,8 @@ class Tunnel:
         """Sessions that begin when the tunnel is up."""
         self.ns = self.nr = 0
         self.window = 4
-        self.queue: deque[tuple[int, bytes]] = deque()
+        self.queue: deque[tuple[int, bytes, Session | None]] = deque()
+        """(session, message, whose link begins as soon as it has left)."""
         self.unacked: deque[tuple[int, int, bytes]] = deque()
         """(Ns, session, message) of each, oldest first."""
         self.owes = False
@@ -74,19 +75,21 @@ class Tunnel:
 
     # -- reliable delivery -----------------------------------------------------------------------------------------
 
-    def _send(self, session: int, message: bytes) -> None:
-        self.queue.append((session, message))
+    def _send(self, session: int, message: bytes, connects: Session | None = None) -> None:
+        self.queue.append((session, message, connects))
         self._pump()
 
     def _pump(self) -> None:
         while self.queue and len(self.unacked) < self.window:
-            session, message = self.queue.popleft()
+            session, message, connects = self.queue.popleft()
             if not self.unacked:
                 self.due, self.tries = self.crowd.now + _FIRST_TIMEOUT_S, 0
                 self.crowd.alarm(self)
             self.unacked.append((self.ns, session, message))
             self._transmit(self.ns, session, message)
             self.ns = (self.ns + 1) & 0xFFFF
+            if connects is not None and connects.state == CALLING:
+                connects.begin_link()
 
     def _transmit(self, ns: int, session: int, message: bytes) -> None:
         self.owes = False
@@ -162,8 +165,7 @@ class Tunnel:
         if session is None or session.state != CALLING:
             return
         session.peer_id = int.from_bytes(messages.avps(frame, _BODY, end)[messages.ASSIGNED_SESSION])
-        self._send(session.peer_id, messages.ICCN_MESSAGE)
-        session.begin_link()
+        self._send(session.peer_id, messages.ICCN_MESSAGE, session)
 
     def _cleared(self, frame: bytes, end: int, number: int) -> None:
         self.crowd.counts["cleared_by_server"] += 1
