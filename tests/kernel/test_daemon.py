@@ -259,6 +259,18 @@ def test_down_takes_all_away_until_the_next_apply(bench: Bench) -> None:
         assert state(host).keys() == names
 
 
+def test_a_reload_to_no_tunnels_at_all_leaves_nothing_either(bench: Bench) -> None:
+    host = bench.near.host
+    nothing = state(host)
+    conf.write(bench.near.config, trees(bench))
+    with bench.near.daemon(forked=True) as daemon:
+        daemon.wait_up()
+        conf.write(bench.near.config, {})
+        daemon.call("reload")
+        until(lambda: state(host) == nothing, daemon)
+        assert_same(state(host), nothing)
+
+
 def test_sigterm_leaves_the_tunnels_and_takes_the_socket(bench: Bench, daemon: Daemon) -> None:
     before = state(bench.near.host)
     assert daemon.terminate() == 0

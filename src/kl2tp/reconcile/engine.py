@@ -167,8 +167,7 @@ class Engine:
 
     def owned_namespaces(self) -> set[str]:
         """The namespaces in which something of ours may exist, be it an empty table that a crash left."""
-        owned = {str(key[1]) for name in self.ledger.names() for key in self.ledger.owned(name)}
-        return owned | {"", *self.ledger.namespaces()}
+        return {"", *self.ledger.namespaces()}
 
     def mend_tables(self) -> list[str]:
         """Put back damaged nftables rules; the namespaces where that was needed."""

@@ -106,6 +106,8 @@ class Loop:
         self._held: dict[tuple[str, str], DeviceHint] = {}
         self._again: set[str] = set()
         self._damaged: set[str] = set()
+        self._removed = False
+        """Whether tables may have become empty: tunnels were removed, or the last call."""
         self._settling: set[str] = set()
         """Tunnels that are being made or changed: what differs in them is no drift."""
         self._rekeying: set[str] = set()
@@ -221,6 +223,8 @@ class Loop:
                     await self._mend_tables()
                 if names := self._take():
                     await self._reconcile(names)
+                elif self._removed:
+                    await self._drop_tables()
                 else:
                     await self._sleep()
         finally:
@@ -263,6 +267,11 @@ class Loop:
             self.drift.seen += 1
             self.drift.repaired += 1
             _log.warning("the nftables table in namespace %r was damaged: made anew", name)
+
+    async def _drop_tables(self) -> None:
+        """Take away our nftables tables where what was removed was the last in them."""
+        self._removed = False
+        await self._in_thread(lambda: self.engine.drop_tables(self.engine.owned_namespaces()))
 
     async def _reconcile(self, names: list[str]) -> None:
         began = {name: self._dirty.pop(name) for name in names if name in self._dirty}
@@ -327,6 +336,7 @@ class Loop:
         state.tries, state.retry_at = 0, None
         if result.gone:
             del self.states[name]
+            self._removed |= not name.startswith(CALL_PREFIX) or not self.engine.calls
             self._rekeying.discard(name)
             if known and not name.startswith(CALL_PREFIX):
                 _log.info("%s: removed", name, extra={"tunnel": name})

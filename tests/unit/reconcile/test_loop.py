@@ -52,6 +52,8 @@ class FakeEngine:
         self.during: Callable[[], None] = lambda: None
         self.leftovers: list[str] = []
         self.damaged: set[str] = set()
+        self.dropped: list[list[str]] = []
+        """Where empty tables were looked for."""
         self.door = SimpleNamespace(ports={4242}, mend_table=lambda name: name in self.damaged)
 
     def set_specs(self, specs: Mapping[str, TunnelSpec]) -> None:
@@ -67,6 +69,12 @@ class FakeEngine:
         during, self.during = self.during, lambda: None
         during()
         yield [self.answers.get(name, lambda name=name: Result(name, gone=name not in self.specs))() for name in names]
+
+    def owned_namespaces(self) -> set[str]:
+        return {"", "x"}
+
+    def drop_tables(self, namespaces: Iterable[str]) -> None:
+        self.dropped.append(sorted(namespaces))
 
     def looked_at(self, name: str) -> list[float]:
         """The times of the passes that a tunnel was in."""
@@ -206,6 +214,21 @@ async def test_only_what_was_touched_is_looked_at(loop: Loop, engine: FakeEngine
 async def test_a_removed_tunnel_is_gone(loop: Loop) -> None:
     await use(loop, clear(1), clear(2), touched=["t3"])
     assert list(loop.states) == ["t1", "t2"]
+
+
+async def test_empty_tables_go_after_the_last_of_many_that_are_removed(loop: Loop, engine: FakeEngine) -> None:
+    await use(loop, touched=["t1", "t2", "t3"])
+    await rest()
+    assert engine.dropped == [["", "x"]]
+    await until(now() + 400)
+    assert len(engine.dropped) == 1
+
+
+async def test_while_nothing_is_removed_no_table_is_looked_for(loop: Loop, engine: FakeEngine) -> None:
+    await use(loop, clear(1), clear(2), clear(4), touched=["t1", "t4"])
+    loop.sweep()
+    await until(now() + 400)
+    assert engine.dropped == []
 
 
 async def test_leftovers_are_looked_at_in_the_beginning(loop: Loop, engine: FakeEngine) -> None:
@@ -568,5 +591,5 @@ async def test_the_steps_of_a_change_of_keys_are_no_drift(loop: Loop, engine: Fa
 
 
 def test_the_engine_s_stand_in_has_what_the_loop_uses() -> None:
-    for name in ("set_specs", "names", "reconcile"):
+    for name in ("set_specs", "names", "reconcile", "owned_namespaces", "drop_tables"):
         assert callable(getattr(Engine, name))
