@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kl2tp.cli import changes, exits, terminal
+from kl2tp.cli import calls, changes, exits, terminal
 from kl2tp.cli.client import Answer, service
 from kl2tp.cli.options import common, json_output
 from kl2tp.cli.units import counted, duration
@@ -102,6 +102,8 @@ def _conclusion(answer: Answer, nothing: str, *, remote: bool) -> Iterator[str]:
         yield nothing.format(tunnels=count) if not took else f"{nothing.format(tunnels=count)[:-1]}{took}."
     if waiting := answer.get("waiting"):
         yield _waiting(waiting, remote=remote)
+    if unserved := answer.get("unserved"):
+        yield f"{calls.not_served(unserved)}; start it: systemctl start kl2tp"
 
 
 def _waiting(waiting: Mapping[str, Any], *, remote: bool) -> str:

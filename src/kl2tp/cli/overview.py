@@ -6,8 +6,8 @@ GROUPS: dict[str, dict[str, str]] = {
     "Tunnels": {
         "plan": "show what apply would do",
         "apply": "make the kernel as declared",
-        "status": "show how the tunnels are",
-        "show": "show all about one tunnel",
+        "status": "show how tunnels and calls are",
+        "show": "show all about one tunnel or session",
         "down": "take everything down that kl2tp made",
     },
     "Calls": {

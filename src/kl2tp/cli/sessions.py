@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from kl2tp.cli import exits, table, terminal
+from kl2tp.cli import calls, exits, table, terminal
 from kl2tp.cli.client import Answer, running
 from kl2tp.cli.options import common, json_output
 from kl2tp.cli.table import Cell, Column
@@ -22,14 +22,7 @@ exit status:
   0  done
   1  failed, or no daemon runs"""
 
-STATES = {
-    "up": "green",
-    "network": "cyan",
-    "attaching": "cyan",
-    "setup": "yellow",
-    "dialing": "yellow",
-    "closing": "dim",
-}
+STATES = tuple(state for state in calls.STATES if state != "stopped")
 _MATCHED = ("session", "user", "interface", "address", "prefix", "peer", "profile")
 _SORTS = ("session", "user", "interface", "address", "peer", "profile", "since", "rx", "tx")
 _COLUMNS = (
@@ -68,7 +61,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("patterns", nargs="*", metavar="PATTERN", help="only what matches one of these")
     parser.add_argument("--profile", metavar="NAME", help="only sessions of this profile")
-    parser.add_argument("--state", choices=tuple(STATES), metavar="STATE", help=f"only these: {', '.join(STATES)}")
+    parser.add_argument("--state", choices=STATES, metavar="STATE", help=f"only these: {', '.join(STATES)}")
     parser.add_argument("--sort", choices=_SORTS, default="session", metavar="KEY", help=f"by {', '.join(_SORTS)}")
     parser.add_argument("--reverse", action="store_true", help="the other way round")
     parser.add_argument("--ended", action="store_true", help="those that ended lately, and why")
@@ -137,7 +130,7 @@ def _row(row: Mapping[str, Any]) -> list[str | Cell]:
     state = str(row.get("state") or "-")
     return [
         str(row.get("session", "")),
-        Cell(state, (STATES.get(state, "bold"),)),
+        Cell(state, (calls.STATES.get(state, "bold"),)),
         str(row.get("user") or ""),
         str(row.get("interface") or ""),
         str(row.get("address") or ""),

@@ -1,4 +1,4 @@
-"""`kl2tp show NAME`: all about one tunnel."""
+"""`kl2tp show NAME`: all about one tunnel, or one session of a call."""
 
 import argparse
 import json
@@ -15,15 +15,20 @@ from kl2tp.cli.units import age, duration, number, size
 
 _DESCRIPTION = """\
 Show all about one tunnel: what is declared, what the kernel has, counters of sessions and
-security associations, and what the layers around a packet cost."""
+security associations, and what the layers around a packet cost. Of a call's session: who is
+connected, PPP, the control connection, and what the kernel has."""
 _KNOWN = {"name", "state", "problem", "where", "spec", "objects", "sessions", "associations", "overhead"}
 _COUNTERS = ("packets", "bytes", "errors")
+_WAYS = ("rx_", "tx_")
+_TITLES = {"ppp": "PPP", "control": "Control connection"}
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the command line."""
-    parser = subparsers.add_parser("show", help="show all about one tunnel", description=_DESCRIPTION)
-    parser.add_argument("name", metavar="TUNNEL", help="its name")
+    parser = subparsers.add_parser("show", help="show all about one tunnel or session", description=_DESCRIPTION)
+    parser.add_argument(
+        "name", metavar="TUNNEL", help="its name; or a call's session, user, interface, address or peer"
+    )
     json_output(parser)
     common(parser)
     parser.set_defaults(run=run)
@@ -60,7 +65,7 @@ def text(answer: Answer, paint: Paint, width: int | None) -> Iterator[str]:
         yield from _overhead(overhead, paint, width)
     for key, value in answer.items():
         if key not in _KNOWN and isinstance(value, Mapping | list) and value:
-            yield from _section(_label(key).capitalize(), paint)
+            yield from _section(_TITLES.get(key) or _label(key).capitalize(), paint)
             yield from _anything(value, paint, width)
 
 
@@ -86,7 +91,9 @@ def _head(answer: Answer, paint: Paint) -> Iterator[str]:
     rest = {k: v for k, v in answer.items() if k not in known and not isinstance(v, Mapping | list)}
     if not rest.get("tries"):
         rest.pop("tries", None)
+    counters = {k: rest.pop(k) for k, v in list(rest.items()) if k.startswith(_WAYS) and isinstance(v, int)}
     yield from _pairs(rest)
+    yield from _statistics(counters)
 
 
 def _section(title: str, paint: Paint) -> Iterator[str]:

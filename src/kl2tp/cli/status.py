@@ -1,4 +1,4 @@
-"""`kl2tp status`: how the tunnels are."""
+"""`kl2tp status`: how tunnels and calls are."""
 
 import argparse
 import json
@@ -6,18 +6,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from kl2tp.cli import exits, table, terminal
+from kl2tp.cli import calls, exits, table, terminal
 from kl2tp.cli.client import Answer, service
 from kl2tp.cli.options import common, json_output
 from kl2tp.cli.table import Cell, Column
 from kl2tp.cli.units import age, duration, number
 
 _DESCRIPTION = """\
-Show the daemon and the tunnels: which are as declared, which are not, why, and when the next
-attempt is."""
+Show the daemon, the tunnels and calls: which tunnels are as declared, which are not, why, and when
+the next attempt is; how many sessions there are, and what became of the calls that we place. (Who
+is connected: kl2tp sessions.)"""
 _EPILOG = """\
 exit status:
-  0  all tunnels are as declared
+  0  all tunnels are as declared, all calls that we place are up
   1  failed
   3  some are not"""
 
@@ -49,15 +50,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "status",
-        help="show how the tunnels are",
+        help="show how tunnels and calls are",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "names", nargs="*", metavar="TUNNEL", help="only these; patterns such as 'branch-*' too"
+        "names", nargs="*", metavar="TUNNEL", help="only these tunnels and calls; patterns such as 'branch-*' too"
     )
-    parser.add_argument("--problems", action="store_true", help="only tunnels that are not as declared")
+    parser.add_argument("--problems", action="store_true", help="only what is not as declared")
     json_output(parser)
     common(parser)
     parser.set_defaults(run=run)
@@ -67,13 +68,16 @@ def run(args: argparse.Namespace) -> int:
     """Print the state."""
     answer = service(args).call("status")
     answer["tunnels"] = tunnels = list(_chosen(answer.get("tunnels") or (), args))
+    placed: list[Mapping[str, Any]] = []
+    if served := answer.get("calls"):
+        served["lac"] = placed = list(_chosen(served.get("lac") or (), args))
     if args.json:
         print(json.dumps(answer, indent=2))
     else:
         paint = terminal.paint(args.no_color)
         for line in text(answer, paint, terminal.width()):
             print(line)
-    return exits.OK if all(tunnel.get("state") in GOOD for tunnel in tunnels) else exits.PARTLY
+    return exits.OK if all(entry.get("state") in GOOD for entry in (*tunnels, *placed)) else exits.PARTLY
 
 
 def _chosen(tunnels: Iterable[Mapping[str, Any]], args: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
@@ -87,12 +91,19 @@ def _chosen(tunnels: Iterable[Mapping[str, Any]], args: argparse.Namespace) -> I
 def text(answer: Answer, paint: terminal.Paint, width: int | None) -> Iterator[str]:
     """The state for people."""
     yield from _daemon(answer.get("daemon"), paint)
-    yield _counts(answer.get("counts") or {}, paint)
-    if drift := answer.get("drift"):
+    served, counts = answer.get("calls"), answer.get("counts") or {}
+    if counts.get("tunnels") or not (served or answer.get("unserved")):
+        yield _counts(counts, paint)
+    if (drift := answer.get("drift")) and (drift.get("seen") or not served):
         yield f"Drift: {number(drift.get('seen', 0))} seen, {number(drift.get('repaired', 0))} repaired"
+    if unserved := answer.get("unserved"):
+        yield paint(calls.not_served(unserved), "yellow")
     if tunnels := answer.get("tunnels"):
         yield ""
         yield from table.render(_COLUMNS, [_row(tunnel) for tunnel in tunnels], paint, width)
+    if served:
+        yield ""
+        yield from calls.text(served, paint, width)
 
 
 def _daemon(daemon: Mapping[str, Any] | None, paint: terminal.Paint) -> Iterator[str]:

@@ -12,7 +12,7 @@ from kl2tp.calls.runtime import Calls, CallsError
 from kl2tp.calls.session import Phase, Session
 from kl2tp.calls.words import ppp_in_words, record, tunnel_in_words
 from kl2tp.daemon.errors import ServiceError
-from kl2tp.daemon.report import Json
+from kl2tp.daemon.report import Json, objects
 from kl2tp.keeper.client import KeeperClient
 from kl2tp.kernel.pppol2tp import Plane
 from kl2tp.model.addr import text
@@ -45,6 +45,8 @@ class CallService:
         self._in_thread = in_thread
         self.calls: Calls | None = None
         self._keeping: Keeping | None = None
+        self._problems: list[str] = []
+        """What of the configuration does not work, in words."""
 
     # -- configuration ---------------------------------------------------------------------------------------------
 
@@ -63,7 +65,8 @@ class CallService:
             take()
             if self._keeping is None:
                 await self._restore(calls, desired, tables)
-            for problem in calls.configure(desired, tables):
+            self._problems = calls.configure(desired, tables)
+            for problem in self._problems:
                 _log.error("%s", problem)
 
         return go
@@ -109,6 +112,7 @@ class CallService:
         switch, endpoint = calls.switch, calls.endpoint
         return {
             "listening": sorted(f"{text(a)} port {p}" for a, p in switch.places),
+            "problems": self._problems,
             "keeper": "connected" if calls.kept else None,
             "mended": calls.mender.mended,
             "tunnels": len(endpoint.tunnels),
@@ -171,6 +175,7 @@ class CallService:
         session = found[0]
         row = record(session)
         await self._count(calls, [session], [row])
+        inspection = await self._in_thread(lambda: self._engine.inspect(session.name))
         state = self._loop.states.get(session.name)
         return {
             "name": session.short,
@@ -179,10 +184,7 @@ class CallService:
             **{k: v for k, v in row.items() if k not in ("session", "state")},
             "ppp": ppp_in_words(session),
             "control": tunnel_in_words(session),
-            "objects": [
-                {"kind": o.kind, "text": str(o), "present": True, "differences": []}
-                for o in (session.unit.objects if session.unit else ())
-            ],
+            "objects": objects(inspection),
         }
 
     async def events(self, limit: int) -> AsyncGenerator[Json, None]:

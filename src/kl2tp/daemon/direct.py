@@ -10,7 +10,7 @@ from pathlib import Path
 from kl2tp.config import ConfigError, load
 from kl2tp.daemon.errors import ServiceError, configuration_error, lacking_error
 from kl2tp.daemon.lock import Lock
-from kl2tp.daemon.report import Json, Tally, planned, shown, tunnel
+from kl2tp.daemon.report import Json, Tally, planned, shown, tunnel, unserved
 from kl2tp.ipsec.keys import KeyFileError, KeyRing
 from kl2tp.kernel import netns
 from kl2tp.kernel.door import Door
@@ -111,7 +111,8 @@ class Direct:
             engine.drop_tables(namespaces)
             now = _boot_time()
             waiting = {name: at - now for name, at in engine.deadlines.items()}
-            return tally.answer(seconds=time.monotonic() - began, sent=engine.door.sent(), waiting=waiting)
+            answer = tally.answer(seconds=time.monotonic() - began, sent=engine.door.sent(), waiting=waiting)
+            return answer | unserved(desired)
 
     def down(self, detail: bool = True, progress: Progress | None = None) -> Json:
         """Take away all that kl2tp made."""
@@ -147,7 +148,8 @@ class Direct:
             )
             tunnels.append(tunnel(spec, state=state, problem=note))
         counts = {state: sum(t["state"] == state for t in tunnels) for state in ("up", "failed", "pending")}
-        return {"daemon": None, "counts": {"tunnels": len(tunnels), **counts}, "drift": None, "tunnels": tunnels}
+        counts = {"tunnels": len(tunnels), **counts}
+        return {"daemon": None, "counts": counts, "drift": None, "tunnels": tunnels, **unserved(desired)}
 
     def show(self, name: str, progress: Progress | None = None) -> Json:
         """Everything about one tunnel."""

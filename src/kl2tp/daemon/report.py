@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kl2tp.model.addr import prefix, text
+from kl2tp.model.desired import Desired
 from kl2tp.model.objects import Address, Link, Sa, Session
 from kl2tp.model.overhead import for_session
 from kl2tp.model.plan import Operation, Plan, satisfied, verbs
@@ -111,12 +112,27 @@ def tunnel(spec: TunnelSpec, **state: object) -> Json:
     }
 
 
+def unserved(desired: Desired) -> Json:
+    """Profiles of calls that nobody serves without a daemon; empty if there are none."""
+    if not desired.calls:
+        return {}
+    return {"unserved": {"lns": [p.name for p in desired.lns], "lac": [p.name for p in desired.lac]}}
+
+
 def shown(spec: TunnelSpec, inspection: Inspection, **state: object) -> Json:
     """Everything about one tunnel."""
     result = tunnel(spec, **state)
     result["where"] = str(spec.where)
     result["spec"] = described(spec)
-    result["objects"] = [
+    result["objects"] = objects(inspection)
+    result["sessions"] = list(_sessions(spec, inspection))
+    result["associations"] = list(_associations(inspection))
+    return result
+
+
+def objects(inspection: Inspection) -> list[Json]:
+    """What is wanted, and whether the kernel has it so."""
+    return [
         {
             "kind": wanted.kind,
             "text": str(wanted),
@@ -125,9 +141,6 @@ def shown(spec: TunnelSpec, inspection: Inspection, **state: object) -> Json:
         }
         for wanted in inspection.unit.objects
     ]
-    result["sessions"] = list(_sessions(spec, inspection))
-    result["associations"] = list(_associations(inspection))
-    return result
 
 
 def described(spec: TunnelSpec) -> Json:
