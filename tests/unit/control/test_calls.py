@@ -565,6 +565,33 @@ def test_a_call_in_set_up_goes_on_after_a_restart() -> None:
         assert lns.call.established
 
 
+def test_a_hello_is_not_forgotten_in_a_restart() -> None:
+    lac, lns = Site(1), Site(2, (LnsSpec("all", control=ControlSpec(hello_interval=0.0, empty_timeout=0.0)),))
+    world = World(lac, lns)
+    world.connect(lac, lns)
+    world.run(QUICK.hello_interval + 1.0)
+    assert lac.tunnel.channel.save()["ns"] == 3
+    world.restart(lac)
+    world.place(lac, lac.tunnel)
+    world.run(1.0)
+    assert lns.call.established
+
+
+def test_what_was_there_before_a_restart_still_counts() -> None:
+    limits = LimitsSpec(tunnels=1, sessions=1)
+    lac, lns = Site(1), Site(2, (LnsSpec("all", control=QUICK, limits=limits),))
+    world = up(lac, lns)
+    world.restart(lns)
+    usage = lns.endpoint.usages["all"]
+    assert (usage.tunnels, usage.sessions) == (1, 1)
+    refused = world.place(lac, lac.tunnel)
+    world.run(1.0)
+    assert lac.took(CallDown)[-1].call is refused
+    world.close(lac, lac.tunnel)
+    world.run(2.0)
+    lns.assert_clean()
+
+
 def test_a_tunnel_whose_profile_is_gone_is_not_restored() -> None:
     lac, lns = Site(1), Site(2)
     world = up(lac, lns)
