@@ -56,12 +56,16 @@ def keys(desired: Desired | None, run_dir: str) -> Iterator[Finding]:
     names = {t.ipsec.key_file for t in desired.tunnels if t.ipsec} if desired else set()
     names |= {t.secret_file for t in desired.tunnels if t.secret_file} if desired else set()
     bad: list[KeyFileError] = []
+    without_seed: list[str] = []
     with as_daemon(run_dir):
         for name in sorted(names):
             try:
-                read(name)
+                found = read(name)
             except KeyFileError as error:
                 bad.append(error)
+                continue
+            if found.shared and not found.cookie_seed:
+                without_seed.append(name)
     for problem in bad[:SHOWN]:
         where = f"{problem.path}:{problem.line}" if problem.line else problem.path
         yield fail(
@@ -73,6 +77,23 @@ def keys(desired: Desired | None, run_dir: str) -> Iterator[Finding]:
         yield fail(f"{len(bad) - SHOWN:,} more key files have problems", "their tunnels stay down", "kl2tp plan")
     if names and not bad:
         yield ok(f"{len(names):,} key files, each readable for its owner only")
+    if desired:
+        yield from _cookies(desired, without_seed)
+
+
+def _cookies(desired: Desired, without_seed: list[str]) -> Iterator[Finding]:
+    """Whether a change of keys would change cookies, and so break what sessions carry until both ends have changed."""
+    derived = {
+        spec.ipsec.key_file
+        for spec in desired.tunnels
+        if spec.ipsec and not spec.secret_file and any(s.cookie.local is None for s in spec.sessions)
+    }
+    tied = [name for name in without_seed if name in derived]
+    why = "derived cookies change with its key, and sessions are made anew; add one, and copy the file to the peer"
+    for name in tied[:SHOWN]:
+        yield warn(f"{name} has no `cookie` line", why, f"kl2tp genkey | sed s/key/cookie/ >> {name}")
+    if len(tied) > SHOWN:
+        yield warn(f"{len(tied) - SHOWN:,} more key files have no `cookie` line", why, "grep -L ^cookie FILES")
 
 
 def run_directory(path: str) -> Iterator[Finding]:

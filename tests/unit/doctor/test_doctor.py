@@ -15,12 +15,12 @@ from kl2tp.cli import main
 from kl2tp.cli.terminal import Paint
 from kl2tp.doctor import files, kernel, limits, neighbours
 from kl2tp.doctor.machine import Machine
-from kl2tp.ipsec.keys import generate
+from kl2tp.ipsec.keys import generate, new_file
 from kl2tp.kernel import features
-from kl2tp.kernel.finding import Level, fail, ok, warn
+from kl2tp.kernel.finding import Finding, Level, fail, ok, warn
 from kl2tp.kernel.netlink import KernelError
 from kl2tp.model.desired import Desired
-from kl2tp.model.spec import Encap, InterfaceSpec, IpsecSpec, SessionSpec, TunnelSpec
+from kl2tp.model.spec import CookieSpec, Encap, InterfaceSpec, IpsecSpec, SessionSpec, TunnelSpec
 from unit.doctor.machines import UDP, Box, address, bad, udp_line
 
 
@@ -443,6 +443,29 @@ def test_key_files_are_read_but_not_shown(tmp_path: Path) -> None:
     assert [finding.what for finding in files.keys(Desired((tunnels[0],)), "/none")] == [
         "1 key files, each readable for its owner only"
     ]
+
+
+def test_cookies_that_would_change_with_the_key_are_a_warning(tmp_path: Path) -> None:
+    bare, whole = tmp_path / "bare.key", tmp_path / "whole.key"
+    bare.write_text(generate())
+    whole.write_text(new_file())
+    for path in (bare, whole):
+        path.chmod(0o600)
+    derived = SessionSpec("lan", 1, 1, InterfaceSpec("mad0"), CookieSpec(8))
+    given = SessionSpec("lan", 1, 1, InterfaceSpec("mad0"), CookieSpec(8, bytes(8), bytes(8)))
+
+    def found(path: Path, session: SessionSpec) -> list[Finding]:
+        spec = tunnel(ipsec=IpsecSpec("aes256gcm16", str(path)), sessions=(session,))
+        return bad(files.keys(Desired((spec,)), "/none"))
+
+    (finding,) = found(bare, derived)
+    assert finding.level == Level.WARN
+    assert str(bare) in finding.what
+    assert "cookie" in finding.what
+    assert finding.mend == f"kl2tp genkey | sed s/key/cookie/ >> {bare}"
+    assert found(whole, derived) == found(bare, given) == []
+    clear = tunnel(secret_file=str(bare), sessions=(derived,))
+    assert bad(files.keys(Desired((clear,)), "/none")) == []  # a file for cookies alone keeps its key
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
