@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv packages lint unit lab kernel kernel-6.1 interop test bench bench-tunnels bench-calls soak bench-smp demo install uninstall clean
+.PHONY: help venv packages lint unit lab kernel kernel-6.1 interop test bench bench-tunnels bench-calls fuzz soak bench-smp demo install uninstall clean
 
 FIND_PYTHON = $(firstword $(foreach p,$(1),$(shell $p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
                 2>/dev/null && echo $p)))
@@ -69,6 +69,11 @@ bench-calls: $(READY) packages
 	@$(LAB) packages $$(cat tests/interop/packages.txt)
 	-sysctl -q -w vm.max_map_count=1048576
 	$(LAB) run --kernel 6.12 --timeout 3600 --writable build -- $(PY) tests/scale/ppp_bench.py
+
+SECONDS ?= 60
+fuzz: $(READY) ## every decoder and protocol machine for SECONDS (60) each, guided by coverage
+	@$(PY) -c 'import atheris' 2>/dev/null || $(PY) -m pip install -qq --disable-pip-version-check atheris
+	$(PY) tests/fuzz/run.py --seconds $(SECONDS)
 
 soak: $(READY) packages ## ten minutes with five hundred calls over a line that loses, doubles and reorders packets
 	@$(LAB) packages $$(cat tests/interop/packages.txt)
