@@ -77,7 +77,7 @@ fuzz: $(READY) ## every decoder and protocol machine for SECONDS (60) each, guid
 
 soak: $(READY) packages ## ten minutes with five hundred calls over a line that loses, doubles and reorders packets
 	@$(LAB) packages $$(cat tests/interop/packages.txt)
-	$(LAB) run --kernel 6.12 --timeout 2400 --writable build -- env KL2TP_SOAK=600 $(PYTEST) -s tests/interop/test_bad_line.py
+	$(LAB) run --kernel 6.12 --timeout 2400 --writable build -- env KL2TP_SOAK=600 $(PYTEST) -s -o faulthandler_timeout=0 tests/interop/test_bad_line.py
 
 bench-smp: $(READY) packages ## deletion on a multiprocessor kernel, against one by one (slow)
 	$(call IN_LAB,vng) $(PY) tests/scale/delete_smp.py
@@ -122,7 +122,9 @@ install: ## install under PREFIX (/usr), as root: the command, the systemd unit,
 	done
 	@test -n "$(DESTDIR)" || ! test -d /run/systemd/system || \
 		{ systemd-sysusers && systemd-tmpfiles --create; systemctl daemon-reload; }
-	@echo "next: write /etc/kl2tp/kl2tp.yaml (examples in $(DOCDIR)/examples), then: systemctl enable --now kl2tp"
+	@test -n "$(DESTDIR)" || ! test -S /run/udev/control || \
+		{ udevadm control --reload && udevadm trigger --subsystem-match=misc --sysname-match=ppp; }
+	@echo "next: write /etc/kl2tp/kl2tp.yaml (examples in $(DOCDIR)/examples), then: systemctl enable --now kl2tp-keeper kl2tp"
 
 uninstall: ## remove what install put there; configuration, keys and tunnels stay
 	@test -n "$(DESTDIR)" || ! test -d /run/systemd/system || systemctl disable --now kl2tp kl2tp-keeper || true
