@@ -102,7 +102,8 @@ INSTALLED = kl2tp.service:lib/systemd/system/kl2tp.service \
             kl2tp.tmpfiles:lib/tmpfiles.d/kl2tp.conf \
             kl2tp.rules:lib/udev/rules.d/90-kl2tp.rules \
             kl2tp.link:lib/systemd/network/70-kl2tp.link \
-            kl2tp.network:lib/systemd/network/05-kl2tp.network
+            kl2tp.network:lib/systemd/network/05-kl2tp.network \
+            kl2tp-calls.network:lib/systemd/network/05-kl2tp-calls.network
 
 install: ## install under PREFIX (/usr), as root: the command, the systemd unit, examples
 	@$(INSTALL_PYTHON) -c 'import ensurepip' 2>/dev/null || $(LAB) packages python3-venv
@@ -123,7 +124,7 @@ install: ## install under PREFIX (/usr), as root: the command, the systemd unit,
 	@test -n "$(DESTDIR)" || ! test -d /run/systemd/system || \
 		{ systemd-sysusers && systemd-tmpfiles --create; systemctl daemon-reload; }
 	@test -n "$(DESTDIR)" || ! test -S /run/udev/control || \
-		{ udevadm control --reload && udevadm trigger --subsystem-match=misc --sysname-match=ppp; }
+		{ udevadm control --reload && udevadm trigger --subsystem-match=ppp; }
 	@echo "next: write /etc/kl2tp/kl2tp.yaml (examples in $(DOCDIR)/examples), then: systemctl enable --now kl2tp-keeper kl2tp"
 
 uninstall: ## remove what install put there; configuration, keys and tunnels stay
