@@ -12,6 +12,7 @@ from kernel.rig import conf
 from kernel.rig.net import Host, assert_same, identities, state
 from kernel.rig.run import Unit
 from kernel.rig.traffic import exchanges, traffic
+from kl2tp.kernel import l2tp
 from kl2tp.model.ciphers import CIPHERS
 
 Tree = dict[str, Any]
@@ -138,6 +139,36 @@ def test_an_interface_moves_to_its_namespace(bench: Bench, customer: Host) -> No
     bench.near.down()
     assert customer.device(conf.device(1)) is None
     assert "nftables table" not in state(customer)
+
+
+def test_interfaces_of_one_name_move_to_their_namespaces(bench: Bench, customer: Host) -> None:
+    """Each customer calls its interface the same, and so is called one of the host's own."""
+    near = bench.near
+    other = Host("other")
+    try:
+        near.host.add_device("lan0", "dummy")
+        before = state(near.host)
+        trees = {}
+        for number, place in ((1, "customer"), (2, "other")):
+            wish = {"interface": {"name": "lan0", "netns": place}}
+            trees[f"peer{number}"] = conf.tunnel(near.host, bench.far.host, number, encapsulation="udp", session=wish)
+        conf.write(near.config, trees)
+        near.apply()
+        _assert_nothing_to_do(near)
+        assert [_alias(host) for host in (near.host, customer, other)] == ["", "kl2tp:peer1/lan", "kl2tp:peer2/lan"]
+        near.host.request(l2tp.NETLINK_GENERIC, near.host.l2tp.tunnel_delete(1001))
+        assert near.apply()["operations"]
+        _assert_nothing_to_do(near)
+        near.down()
+        assert (customer.device("lan0"), other.device("lan0")) == (None, None)
+        assert_same(state(near.host), before)
+    finally:
+        other.delete()
+
+
+def _alias(host: Host) -> str | None:
+    device = host.device("lan0")
+    return device.alias if device else None
 
 
 def test_a_tunnel_lives_in_its_namespace_and_its_interface_comes_out_of_it(bench: Bench, customer: Host) -> None:

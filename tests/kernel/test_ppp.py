@@ -523,7 +523,7 @@ def test_a_device_that_was_taken_away_is_made_anew(bench: Bench, how: str) -> No
             near.request(rtnl.NETLINK_ROUTE, _rename(near.index(device(1)), "other"))
         else:
             namespace = netns.open_namespace("elsewhere")
-            near.request(rtnl.NETLINK_ROUTE, rtnl.link_move(device(1), namespace))
+            near.request(rtnl.NETLINK_ROUTE, rtnl.link_move(near.index(device(1)), device(1), namespace))
             os.close(namespace)
         end.rebuild([1])
         end.address(1)

@@ -36,7 +36,7 @@ class InterfaceBuilder:
         born = draft.netns
         home = born if netns is None else netns
         name, place = self._name(owner, session_place, fields)
-        self._claim(draft, owner, name, place, born, home)
+        self._claim(draft, owner, name, place, home)
         bridge, vrf = self._masters(owner, home, fields)
         addresses = self._addresses(owner, (home, vrf), fields, draft)
         spec = InterfaceSpec(
@@ -77,11 +77,9 @@ class InterfaceBuilder:
             self.problems.add(session_place, message, hint, "name")
             raise Broken from None
 
-    def _claim(self, draft: Draft, owner: str, name: str, place: Mark, born: str, home: str) -> None:
-        """The name is unique where the device is made, and where it is moved to."""
-        self.claims.device(born, name, (place, owner))
-        if home != born:
-            self.claims.device(home, name, (place, owner))
+    def _claim(self, draft: Draft, owner: str, name: str, place: Mark, home: str) -> None:
+        """The name is unique where the device lives: where it is born to be moved it has another."""
+        self.claims.device(home, name, (place, owner))
         if name == draft.route_device:
             message = f"{owner}: the route to the peer leads into the tunnel itself, through {name}"
             self.problems.add(place, message, "route.device is the device towards the peer", "loop")

@@ -377,9 +377,12 @@ class Door:
 
     def _move(self, link: Link) -> None:
         """Move a device from the namespace of its session into its own."""
+        born = self.host(link.tunnel_netns)
+        born.forget_devices()
+        index = born.device_index(link.birth_name)
         target = netns.open_namespace(link.netns)
         try:
-            self.host(link.tunnel_netns).route.request(rtnl.link_move(link.name, target))
+            born.route.request(rtnl.link_move(index, link.name, target))
         finally:
             os.close(target)
 

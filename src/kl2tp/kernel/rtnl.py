@@ -71,9 +71,9 @@ def link_dump() -> tuple[int, bytes]:
     return RTM_GETLINK, _IFINFO.pack(0, 0, 0, 0, 0, 0) + u32(_IFLA_EXT_MASK, _SKIP_STATS)
 
 
-def link_move(name: str, namespace_fd: int) -> Message:
-    """Move a device into the namespace of a descriptor."""
-    body = _IFINFO.pack(0, 0, 0, 0, 0, 0) + string(_IFLA_IFNAME, name) + u32(_IFLA_NET_NS_FD, namespace_fd)
+def link_move(index: int, name: str, namespace_fd: int) -> Message:
+    """Move a device into the namespace of a descriptor, where it is called by this name."""
+    body = _IFINFO.pack(0, 0, 0, index, 0, 0) + string(_IFLA_IFNAME, name) + u32(_IFLA_NET_NS_FD, namespace_fd)
     return Message(RTM_NEWLINK, 0, body)
 
 

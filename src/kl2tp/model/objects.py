@@ -130,8 +130,15 @@ class Link:
     alias: str = ""
     """`kl2tp:TUNNEL/SESSION`: the mark by which a renamed device is found again. With NO_SUBLAYER at its end it tells
     what the kernel does not: that the session was made without an L2-specific sublayer."""
+    name_at_birth: str = field(default="", compare=False)
+    """Its session's name for it, where it gets another one when it is moved; empty: `name`."""
 
     kind: ClassVar[str] = "link"
+
+    @property
+    def birth_name(self) -> str:
+        """The name that its session knows it by."""
+        return self.name_at_birth or self.name
 
     @property
     def key(self) -> Key:

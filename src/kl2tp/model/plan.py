@@ -208,7 +208,7 @@ def differences(wanted: KernelObject, found: KernelObject) -> tuple[str, ...]:
     return tuple(result)
 
 
-_IGNORED = {"l2spec", "outbound", "tunnel_netns", "tunnel_device"}
+_IGNORED = {"l2spec", "outbound", "tunnel_netns", "name_at_birth", "tunnel_device"}
 _OPEN = {("link", "mac"), ("route", "device")}
 """Fields whose empty value in the wish means: whatever the kernel chose."""
 
@@ -278,7 +278,7 @@ class _UnitPlanner:
     """The planning of one unit: which of its objects vanish with others decides what must be made anew."""
 
     __slots__ = (
-        *("actual", "adopt", "conflicts", "disturbed_devices", "handed", "lost_devices", "lost_sessions"),
+        *("actual", "adopt", "conflicts", "devices", "disturbed_devices", "handed", "lost_devices", "lost_sessions"),
         *("operations", "owned", "removed_sas", "unit"),
     )
 
@@ -298,6 +298,8 @@ class _UnitPlanner:
         self.operations: list[Operation] = []
         self.conflicts: list[Conflict] = []
         self.lost_sessions: set[Key] = set()
+        self.devices = {o.birth_name: o.name for o in unit.objects if isinstance(o, Link)}
+        """What devices are called in the end, by the names that their sessions know."""
         self.lost_devices: set[str] = set()
         self.disturbed_devices: set[str] = set()
         """Devices that lose routes or addresses by what is done to them: by a new master, by going down, by losing an
@@ -344,7 +346,10 @@ class _UnitPlanner:
 
     def session_lost(self, session: KernelObject | None) -> None:
         if isinstance(session, Session):
-            self.lost_devices.add(session.ifname)
+            self.lost_devices.add(self.device_of(session))
+
+    def device_of(self, session: Session) -> str:
+        return self.devices.get(session.ifname, session.ifname)
 
     def vanishes(self, found: KernelObject) -> bool:
         """Whether the object goes by itself with something that is taken away."""
@@ -393,7 +398,7 @@ class _UnitPlanner:
     def missing(self, wanted: KernelObject) -> None:
         """Make what is not there; a device that left its session comes back only with a new session."""
         if isinstance(wanted, Session):
-            self.lost_devices.add(wanted.ifname)
+            self.lost_devices.add(self.device_of(wanted))
         elif isinstance(wanted, Link) and wanted.name not in self.lost_devices:
             self.renew_session(wanted.name, f"device {wanted.name} is gone")
         elif isinstance(wanted, Sa) and (old := self.removed_sas.pop(wanted.key[:4], None)):
@@ -404,7 +409,7 @@ class _UnitPlanner:
     def renew_session(self, device: str, why: str) -> None:
         """Make the session of a device anew, and with it the device."""
         for session in self.unit.objects:
-            if isinstance(session, Session) and session.ifname == device and session.key in self.actual:
+            if isinstance(session, Session) and self.device_of(session) == device and session.key in self.actual:
                 self.operations = [op for op in self.operations if op.target.key != session.key]
                 self.replace(session, self.actual[session.key], (why,))
 

@@ -5,6 +5,7 @@ exactly its packets, and a wider one of lower priority blocks them from whatever
 nothing passes. The outbound policy names its SA by SPI, so that a new key is taken into use by one atomic update.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -38,6 +39,8 @@ PRIORITY_PROTECT = 1000
 PRIORITY_BLOCK = 2000
 _UDP, _L2TP = 17, 115
 _IPV6_DEFAULT_METRIC = 1024
+_LONGEST_NAME = 15
+"""Of a device, in bytes."""
 _NO_SECRET = Secret(b"")
 
 
@@ -179,12 +182,13 @@ def _session(
 ) -> Iterator[KernelObject]:
     interface = session.interface
     expected, sent = cookies(spec, session, ring)
+    link = expected_link(spec, session)
     yield Session(
         spec.netns,
         spec.id,
         session.id,
         session.peer_id,
-        interface.name,
+        link.birth_name,
         # The kernel's own "cookie" is the one it sends, its "peer cookie" the one it expects.
         sent,
         expected,
@@ -193,7 +197,6 @@ def _session(
         session.require_sequence,
         session.reorder_ms,
     )
-    link = expected_link(spec, session)
     netns, mtu = link.netns, link.mtu
     yield link
     for address, plen in interface.addresses:
@@ -209,8 +212,9 @@ def _session(
 def expected_link(spec: TunnelSpec, session: SessionSpec) -> Link:
     """The settings of a session's device."""
     interface = session.interface
+    netns = spec.netns if interface.netns is None else interface.netns
     return Link(
-        spec.netns if interface.netns is None else interface.netns,
+        netns,
         interface.name,
         interface.mtu or for_session(spec, session).mtu,
         interface.bridge or interface.vrf,
@@ -218,7 +222,16 @@ def expected_link(spec: TunnelSpec, session: SessionSpec) -> Link:
         interface.mac,
         spec.netns,
         f"{ALIAS_PREFIX}{spec.name}/{session.name}{NO_SUBLAYER if session.l2spec == L2Spec.NONE else ''}",
+        "" if netns == spec.netns else _birth_name(spec.id, session.id),
     )
+
+
+def _birth_name(tunnel: int, session: int) -> str:
+    """A name that a device has until it is moved: where it is born, its own may be taken by another to be moved too."""
+    name = f"kl2tp-{tunnel:x}-{session:x}"
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"kl-{hashlib.sha256(name.encode()).hexdigest()[: _LONGEST_NAME - 3]}"
 
 
 def session_name(spec: TunnelSpec, thing: KernelObject) -> str:

@@ -419,7 +419,7 @@ def _not_made(operations: Iterable[Operation]) -> set[Key]:
     return {
         thing.key
         for thing in creations
-        if thing.kind in _EXCLUSIVE or (isinstance(thing, Link) and (thing.tunnel_netns, thing.name) in devices)
+        if thing.kind in _EXCLUSIVE or (isinstance(thing, Link) and (thing.tunnel_netns, thing.birth_name) in devices)
     }
 
 

@@ -443,6 +443,11 @@ def test_same_ids_names_and_addresses_in_other_namespaces() -> None:
     assert len(loads(text).tunnels) == 2
 
 
+def test_same_interface_names_in_the_namespaces_that_they_are_moved_to() -> None:
+    text = "s: {ids: 1, interface: {name: i, netns: x}}, u: {ids: 2, interface: {name: i, netns: y}}"
+    assert len(tunnel("", text).sessions) == 2
+
+
 def test_same_address_in_two_vrfs() -> None:
     text = "s: {ids: 1, interface: {name: i, vrf: a, address: 10.1.0.1/30}},"
     text += "u: {ids: 2, interface: {name: j, vrf: b, address: 10.1.0.1/30}}"

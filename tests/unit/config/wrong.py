@@ -729,11 +729,6 @@ CONFLICTS = [
         "a name of its own",
     ),
     Wrong(
-        "interface names at birth",
-        two_interfaces("name: ¤i, netns: x", "name: §i, netns: y"),
-        "t/b: the interface name 'i' is taken by t/a at {other}",
-    ),
-    Wrong(
         "interface names where they live",
         "tunnels:\n"
         "  a: {local: 10.0.0.1, remote: 10.0.0.2, ids: 1, sessions: {s: {interface: {name: ¤i, netns: x}}}}\n"

@@ -76,9 +76,9 @@ def test_questions_about_devices() -> None:
     assert oracle(ifinfmsg, Message(*rtnl.link_dump()[:1], 0, rtnl.link_dump()[1]))["EXT_MASK"] == 8
 
 
-def test_a_device_is_moved_by_name_and_descriptor() -> None:
-    found = oracle(ifinfmsg, rtnl.link_move("l0", 5))
-    assert (found["IFNAME"], found["NET_NS_FD"]) == ("l0", 5)
+def test_a_device_is_moved_by_number_and_descriptor_and_gets_a_name() -> None:
+    found = oracle(ifinfmsg, rtnl.link_move(7, "l0", 5))
+    assert (found["index"], found["IFNAME"], found["NET_NS_FD"]) == (7, "l0", 5)
 
 
 @given(objects.names, st.integers(0, 1000), st.integers(68, 65535), st.sampled_from((-1, 9)))

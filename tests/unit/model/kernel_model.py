@@ -44,7 +44,7 @@ class ModelKernel:
                     self.delete(session.key)
         elif isinstance(gone, Session):
             for link in self._all(Link):
-                if (link.tunnel_netns, link.name) == (gone.netns, gone.ifname):
+                if (link.tunnel_netns, link.birth_name) == (gone.netns, gone.ifname):
                     self.delete(link.key)
         elif isinstance(gone, Link):
             self._strip(gone.netns, gone.name)
@@ -89,7 +89,9 @@ class ModelKernel:
 
     def _settle(self, link: Link) -> None:
         """The device of a session gets its settings, and goes where it belongs."""
-        born = ("link", link.tunnel_netns, link.name)
+        born = ("link", link.tunnel_netns, link.birth_name)
+        if born != link.key and link.key in self.objects:
+            raise Refused(f"EEXIST {link}")
         self._need(born, link)
         del self.objects[born]
         self.objects[link.key] = link

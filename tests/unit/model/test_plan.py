@@ -64,11 +64,13 @@ class Wish:
         found = protection(self.local, self.remote, self.number, self.spi) if self.protected else []
         found.append(Tunnel("", self.number, self.peer, Encap.IP, self.local, self.remote))
         cookie = self.cookie
-        found.append(
-            Session("", self.number, self.session, 1, self.device, cookie, cookie, send_sequence=self.sequence)
-        )
+        born = f"b{self.number}-{self.session}" if self.netns else ""
         alias = f"kl2tp:{name}/s"
-        found.append(Link(self.netns, self.device, self.mtu, self.master, mac=self.mac, tunnel_netns="", alias=alias))
+        link = Link(self.netns, self.device, self.mtu, self.master, True, self.mac, "", alias, born)
+        found.append(
+            Session("", self.number, self.session, 1, link.birth_name, cookie, cookie, send_sequence=self.sequence)
+        )
+        found.append(link)
         found += [Address(self.netns, self.device, address, 24) for address in self.addresses]
         if self.routed:
             destination = bytes((192, 168, self.number, 0))

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kl2tp.ipsec.keys import KeyFileError, KeyRing
 from kl2tp.model.addr import parse
@@ -285,6 +287,10 @@ def test_a_device_may_live_elsewhere_than_its_tunnel() -> None:
     link = only(unit, Link)
     assert isinstance(link, Link)
     assert (link.netns, link.tunnel_netns) == ("in", "out")
+    session = only(unit, Session)
+    assert isinstance(session, Session)
+    assert link.name == "l1"
+    assert link.birth_name == session.ifname == "kl2tp-1-1"
     assert {o.kind: o.netns for o in unit.objects} == {
         "tunnel": "out",
         "session": "out",
@@ -292,6 +298,26 @@ def test_a_device_may_live_elsewhere_than_its_tunnel() -> None:
         "address": "in",
         "clamp": "in",
     }
+
+
+def test_where_a_device_stays_it_is_born_with_its_name() -> None:
+    for spec in (clear(), with_interface(netns="")):
+        unit = compiled(spec)
+        link, session = only(unit, Link), only(unit, Session)
+        assert isinstance(link, Link)
+        assert isinstance(session, Session)
+        assert (link.birth_name, session.ifname) == ("l1", "l1")
+
+
+@given(st.lists(st.tuples(st.integers(1, 2**32 - 1), st.integers(1, 2**32 - 1)), min_size=2, max_size=2, unique=True))
+def test_birth_names_are_unique_and_names(ids: list[tuple[int, int]]) -> None:
+    names = []
+    for tunnel, number in ids:
+        spec = dataclasses.replace(with_interface(netns="in"), id=tunnel)
+        session = dataclasses.replace(spec.sessions[0], id=number)
+        names.append(expected_link(spec, session).birth_name)
+    assert len(set(names)) == 2
+    assert all(0 < len(name) <= 15 and name.isascii() for name in names)
 
 
 def test_addresses_and_routes_stand_on_the_device() -> None:
