@@ -83,7 +83,7 @@ bench-smp: $(READY) packages ## deletion on a multiprocessor kernel, against one
 	$(call IN_LAB,vng) $(PY) tests/scale/delete_smp.py
 	$(call IN_LAB,vng) $(PY) tests/scale/ppp_kernel.py --smp
 
-demo: $(READY) packages ## a hub and its branches with real tunnels, in a throw-away kernel
+demo: $(READY) packages ## a hub and its branches: tunnels, then calls, in a throw-away kernel
 	@if [ -t 0 ] && [ -t 1 ]; then tty=-i; fi; set -x; $(LAB) run $$tty --kernel 6.12 -- $(PY) tests/demo/demo.py
 
 # --- installation -------------------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""A hub and two branches on one machine: what `make demo` shows."""
+"""A hub and two branches on one machine, with tunnels, then with calls: what `make demo` shows."""

@@ -121,6 +121,13 @@ def _configure(device: str, address: bytes = b"") -> None:
             route.request(rtnl.address_add(Address("", device, address, 24), index))
 
 
+def allow_ipv6() -> None:
+    """Let devices that are made from now on have IPv6."""
+    for name in SITES:
+        with netns.entered(name):
+            Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("0")
+
+
 def carried(device: str) -> tuple[int, int]:
     """(packets, bytes) that came into the router from a host's wire."""
     with netns.entered(ROUTER):

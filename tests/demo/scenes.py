@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 from demo import kernel, network, speed
+from demo.calls import Calls
 from demo.host import ROOT, Host, wait_until
 from demo.paper import Failed, Paper
 from demo.traffic import MARKER, Flow, ping, send_clear
@@ -34,7 +35,11 @@ def main() -> int:
     paper = Paper()
     try:
         with Demo(paper).standing() as demo:
-            demo.run()
+            try:
+                demo.run()
+            except BaseException:
+                demo.show_logs()
+                raise
     except (Failed, OSError, OverflowError) as error:
         paper.end(f"The demo failed: {error}", good=False)
         return 1
@@ -64,6 +69,11 @@ class Demo:
             self._stack.callback(self._stop_daemons)
             yield self
 
+    def show_logs(self) -> None:
+        """What was logged and not yet shown: where the demo fails, that may tell why."""
+        for host in self.hosts.values():
+            host.show_log()
+
     def _stop_daemons(self) -> None:
         for host in self.hosts.values():
             host.stop_daemon()
@@ -83,6 +93,9 @@ class Demo:
         self.attack()
         self.change_key()
         self.take_down()
+        calls = Calls(self.paper, tuple(self.hosts.values()), self._before)
+        self._stack.callback(calls.stop)
+        calls.run()
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
@@ -341,6 +354,7 @@ class Demo:
             "and since the first tunnel not one packet of a protected tunnel was on a wire in clear",
             "; ".join(packet.line() for packet in clear[:3]),
         )
+        self._sentinel.close()
 
 
 def _answers(address: str) -> bool:

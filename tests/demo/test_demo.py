@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from demo import xl2tpd
 from demo.host import ROOT
 from demo.network import ROUTER, SITES
 
+XL2TPD = "systemctl start xl2tpd"
 TREE = Path(__file__).resolve().parents[2]
 
 
@@ -19,5 +21,6 @@ def test_the_demo_ends_well_and_leaves_nothing() -> None:
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, (ended.stdout + ended.stderr)[-3000:]
     assert "All of it worked" in ended.stdout
+    assert (XL2TPD in ended.stdout) == xl2tpd.installed()
     left = [path for path in (ROOT, *(Path("/run/netns", name) for name in (ROUTER, *SITES))) if path.exists()]
     assert not left

@@ -93,7 +93,7 @@ def _head(answer: Answer, paint: Paint) -> Iterator[str]:
         rest.pop("tries", None)
     counters = {k: rest.pop(k) for k, v in list(rest.items()) if k.startswith(_WAYS) and isinstance(v, int)}
     yield from _pairs(rest)
-    yield from _statistics(counters)
+    yield from _statistics(counters, max([12, *(len(_label(key)) for key in rest)]))
 
 
 def _section(title: str, paint: Paint) -> Iterator[str]:
@@ -124,7 +124,7 @@ def _session(session: Mapping[str, Any], paint: Paint, width: int | None) -> Ite
         yield from _overhead(overhead, paint, width)
 
 
-def _statistics(statistics: Mapping[str, Any]) -> Iterator[str]:
+def _statistics(statistics: Mapping[str, Any], width: int = 12) -> Iterator[str]:
     """Both directions with packets, bytes and errors; of the other counters those that are not zero."""
     shown = set()
     for way, label in (("rx", "received"), ("tx", "sent")):
@@ -133,10 +133,10 @@ def _statistics(statistics: Mapping[str, Any]) -> Iterator[str]:
             continue
         shown |= set(keys.values())
         packets, octets, errors = (int(statistics.get(key) or 0) for key in keys.values())
-        yield f"  {label:12} {number(packets)} packets, {size(octets)}, {number(errors)} errors"
+        yield f"  {label:{width}} {number(packets)} packets, {size(octets)}, {number(errors)} errors"
     for key, value in statistics.items():
         if key not in shown and value:
-            yield f"  {_label(key):12} {value}"
+            yield f"  {_label(key):{width}} {value}"
 
 
 def _overhead(overhead: Any, paint: Paint, width: int | None) -> Iterator[str]:
