@@ -69,6 +69,7 @@ class Calls:
     def call(self) -> None:
         """Two callers."""
         self.paper.step("Two clients call")
+        self.hub.new_log()  # what the first part has left in it
         self.paper.command("hub", "systemctl start kl2tp-keeper kl2tp    # that is: kl2tp keeper, kl2tp daemon")
         self.hub.start_keeper()
         self.hub.start_daemon()

@@ -14,7 +14,7 @@ from kl2tp.doctor.files import SHOWN, as_daemon
 from kl2tp.doctor.limits import FDS
 from kl2tp.doctor.machine import Machine
 from kl2tp.kernel.finding import Finding, fail, ok, warn
-from kl2tp.kernel.probe import CAP_NET_RAW, capable
+from kl2tp.kernel.probe import CAP_NET_RAW, capable, some
 from kl2tp.kernel.scratch import PPP_NODE
 from kl2tp.model.calls import LnsSpec, PoolSpec
 from kl2tp.model.desired import Desired
@@ -34,6 +34,7 @@ def calls(machine: Machine, desired: Desired | None, run_dir: str) -> Iterator[F
     yield from descriptors(machine, desired)
     yield from forwarding(machine, desired)
     yield from advertisements(desired)
+    yield from ipv6(machine, desired)
     yield from secrets(desired, run_dir)
     yield from hooks(desired, run_dir)
 
@@ -119,6 +120,15 @@ def advertisements(desired: Desired) -> Iterator[Finding]:
     if any(lns.ppp.ipv6 for lns in desired.lns) and not capable(CAP_NET_RAW):
         why = "callers are told no IPv6 prefix: router advertisements need a raw socket"
         yield warn("this user has no capability CAP_NET_RAW", why, "sudo kl2tp doctor")
+
+
+def ipv6(machine: Machine, desired: Desired) -> Iterator[Finding]:
+    """Whether devices of calls with IPv6 can have it."""
+    users = [p.name for p in desired.calls if p.ppp.ipv6 and not p.interface.netns]
+    name = "net.ipv6.conf.default.disable_ipv6"
+    if users and machine.sysctl(name) == "1":
+        why = f"calls of {some(users)} do not come up: their devices are to have IPv6"
+        yield fail(f"{name} is 1", why, f"sysctl -w {name}=0, or ppp: {{ipv6: false}}")
 
 
 def secrets(desired: Desired, run_dir: str) -> Iterator[Finding]:

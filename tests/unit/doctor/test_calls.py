@@ -176,6 +176,17 @@ def test_ipv6_needs_a_raw_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(calls.advertisements(both)) == []
 
 
+def test_ipv6_switched_off_is_in_the_way_of_calls_with_it(box: Box) -> None:
+    box.sysctls(net__ipv6__conf__default__disable_ipv6=1)
+    both = LnsSpec("office", ppp=PppSpec(ipv6=True))
+    (finding,) = calls.ipv6(box, Desired(lns=(both,)))
+    assert finding.level == Level.FAIL
+    assert finding.why.startswith("calls of office")
+    assert list(calls.ipv6(box, Desired(lns=(LNS,)))) == []
+    box.sysctls(net__ipv6__conf__default__disable_ipv6=0)
+    assert list(calls.ipv6(box, Desired(lns=(both,)))) == []
+
+
 def test_xl2tpd_on_our_port_is_in_the_way_and_ourselves_are_not(box: Box) -> None:
     box.put("/proc/net/udp", UDP + udp_line("0.0.0.0", 1701, 12) + udp_line("198.51.100.1", 1701, 13))
     box.process(811, "xl2tpd", 12)
