@@ -12,6 +12,7 @@ import platform
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ os.environ["PYTHONPATH"] = str(ROOT / "src")
 import kl2tp.config.loading  # noqa: E402, F401 what would be imported at the first use, and measured
 from scale import cases, iproute, report  # noqa: E402
 from scale.fleet import Fleet  # noqa: E402
-from scale.isolated import isolated  # noqa: E402
+from scale.isolated import Failed, isolated  # noqa: E402
 
 PARTS = ("load", "direct", "floor", "ip", "daemon")
 _OFTEN = 1000
@@ -35,16 +36,17 @@ def main() -> int:
     sizes = [100] if args.quick else args.sizes
     runs = [(size, "ip") for size in sizes] + ([(1000, "udp")] if 1000 in sizes else [])
     results: list[report.Values] = []
+    kernel = {"release": platform.release(), "kind": _kind(), "processors": os.cpu_count()}
+    args.output.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kl2tp-bench-") as directory:
         _warm_up(Path(directory))
         for size, encap in runs:
             results.append(_measure(Fleet(size, encap, Path(directory) / f"{encap}-{size}"), args.only))
-    kernel = {"release": platform.release(), "kind": _kind(), "processors": os.cpu_count()}
+            # After each size: what comes later may fail, or be given up.
+            args.output.write_text(json.dumps(report.document(results, kernel), indent=2) + "\n")
     print(report.table(results, kernel))
-    args.output.parent.mkdir(exist_ok=True)
-    args.output.write_text(json.dumps(report.document(results, kernel), indent=2) + "\n")
     print(f"\nall figures: {args.output}")
-    return 0
+    return 1 if any(r["failed"] for r in results) else 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -82,15 +84,24 @@ def _warm_up(directory: Path) -> None:
 def _measure(fleet: Fleet, only: list[str] | None) -> report.Values:
     wanted = only or PARTS
     times = 3 if fleet.size <= _OFTEN else 1
-    result: report.Values = {"size": fleet.size, "encap": fleet.encap}
+    result: report.Values = {"size": fleet.size, "encap": fleet.encap, "failed": []}
     fleet.write()
 
     def say(what: str) -> None:
         print(f"{fleet.size} tunnels over {fleet.encap}: {what}", file=sys.stderr, flush=True)
 
+    def attempt(what: str, call: Callable[[], report.Values]) -> report.Values:
+        """The figures; none if the measurement fails, which the others need not suffer for."""
+        say(what)
+        try:
+            return isolated(call)
+        except Failed as failure:
+            say(f"{what}: {failure}")
+            result["failed"].append(what)
+            return {}
+
     if "load" in wanted:
-        say("load")
-        result |= _medians([isolated(partial(cases.reading, fleet)) for _ in range(times)])
+        result |= _medians([attempt("load", partial(cases.reading, fleet)) for _ in range(times)])
     # One after the other, again and again: what disturbs one of them disturbs all.
     rounds: list[report.Values] = [{} for _ in range(times)]
     if "floor" in wanted:
@@ -102,25 +113,24 @@ def _measure(fleet: Fleet, only: list[str] | None) -> report.Values:
         result["ip_commands"] = iproute.commands(fleet.directory)
     for number, figures in enumerate(rounds, 1):
         if "direct" in wanted:
-            say(f"apply and down, {number} of {times}")
-            figures |= isolated(partial(cases.direct, fleet))
+            figures |= attempt(f"apply and down, {number} of {times}", partial(cases.direct, fleet))
         if "floor" in wanted:
-            say(f"the floor, {number} of {times}")
-            figures |= isolated(blind.run)
+            figures |= attempt(f"the floor, {number} of {times}", blind.run)
         if "ip" in wanted:
-            say(f"ip -batch, {number} of {times}")
-            figures |= isolated(partial(cases.by_ip, fleet))
+            figures |= attempt(f"ip -batch, {number} of {times}", partial(cases.by_ip, fleet))
     result |= _medians(rounds)
     if "daemon" in wanted:
-        say("daemon")
-        result |= isolated(partial(cases.daemon, fleet))
+        result |= attempt("daemon", partial(cases.daemon, fleet))
     return result
 
 
 def _medians(rounds: list[report.Values]) -> report.Values:
+    """Of every figure that all rounds have."""
+    common = set.intersection(*(set(r) for r in rounds))
     return {
         name: statistics.median(r[name] for r in rounds) if isinstance(value, float) else value
         for name, value in rounds[0].items()
+        if name in common
     }
 
 

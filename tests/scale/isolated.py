@@ -20,6 +20,10 @@ _T = TypeVar("_T")
 _CLONE_NEWNET = 0x40000000
 
 
+class Failed(Exception):
+    """A measurement did not come to its end."""
+
+
 @dataclass(slots=True)
 class Cost:
     """What a piece of work took, its child processes included."""
@@ -46,7 +50,7 @@ def stopwatch() -> Iterator[Cost]:
 
 
 def isolated(call: Callable[[], _T]) -> _T:
-    """Run a function in a fresh process in a fresh namespace with an uplink; its result. Exits if it fails."""
+    """Run a function in a fresh process in a fresh namespace with an uplink; its result. Raises Failed."""
     sys.stdout.flush()
     reader, writer = os.pipe()
     child = os.fork()
@@ -58,7 +62,7 @@ def isolated(call: Callable[[], _T]) -> _T:
         data = stream.read()
     _, status = os.waitpid(child, 0)
     if status or not data:
-        raise SystemExit(f"a measurement failed with status {status}")
+        raise Failed(f"failed with status {status}")
     result: Any = pickle.loads(data)
     return result  # type: ignore[no-any-return]
 

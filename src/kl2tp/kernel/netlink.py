@@ -15,6 +15,7 @@ import threading
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple, Self
 
 from kl2tp.kernel.many import Slots
@@ -251,19 +252,19 @@ class Netlink:
             start += len(part)
         return failures
 
-    def blocks(self, blocks: Sequence[bytes], offsets: Sequence[int]) -> dict[int, KernelError]:
+    def blocks(self, blocks: Iterable[bytes], offsets: Sequence[int]) -> dict[int, KernelError]:
         """Send changes that are packed, but for their numbers, in blocks that are alike; failures as by `batch`.
 
         `offsets` say where in each block its messages begin.
         """
         failures: dict[int, KernelError] = {}
-        each, start = len(offsets), 0
-        while start < len(blocks):
-            part = blocks[start : start + max(1, self._batch_size // each)]
+        each, base = len(offsets), 0
+        iterator = iter(blocks)
+        while part := list(islice(iterator, max(1, self._batch_size // each))):
             count = len(part) * each
             first = self._number(count)
-            self._change(self._numbered(part, offsets, first), first, count, start * each, failures)
-            start += len(part)
+            self._change(self._numbered(part, offsets, first), first, count, base, failures)
+            base += count
         return failures
 
     def _number(self, count: int) -> int:

@@ -19,7 +19,7 @@ def press(host: Host, stencil: Stencil, stage: Requests | Elements, rows: Sequen
         there = _number_devices(host, stencil, rows)
         refused = {row.name: list(stage.positions) for row in rows if row.name not in there}
         rows = [row for row in rows if row.name in there]
-    blocks = [stage.block.fill(row.forms) for row in rows]
+    blocks = (stage.block.fill(row.forms) for row in rows)
     each = len(stage.offsets)
     for number in host.socket(stage.protocol).blocks(blocks, stage.offsets):
         refused.setdefault(rows[number // each].name, []).append(stage.positions[number % each])

@@ -1,7 +1,7 @@
 """The door: stages in their order, errors to their owners, and nothing after a failure. Sockets say what tests say."""
 
 import errno
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -57,7 +57,8 @@ class FakeSocket:
         decide = self.refuse.get(self.name, nothing)
         return {i: KernelError(code) for i, m in enumerate(requests) if (code := decide(m))}
 
-    def blocks(self, blocks: Sequence[bytes], offsets: Sequence[int]) -> dict[int, KernelError]:
+    def blocks(self, blocks: Iterable[bytes], offsets: Sequence[int]) -> dict[int, KernelError]:
+        blocks = list(blocks)
         found = [Message(kind, flags & ~1, payload) for b in blocks for kind, flags, _, _, payload in messages(b)]
         assert len(found) == len(blocks) * len(offsets)
         return self.batch(found)
@@ -452,7 +453,7 @@ def test_on_a_device_that_vanished_nothing_is_put(door: Door, host: FakeHost) ->
 def test_where_nobody_knows_what_became_of_a_stage_every_unit_fails(
     door: Door, host: FakeHost, netns_name: str
 ) -> None:
-    def lost(blocks: Sequence[bytes], offsets: Sequence[int]) -> dict[int, KernelError]:
+    def lost(blocks: Iterable[bytes], offsets: Sequence[int]) -> dict[int, KernelError]:
         raise KernelError(errno.ETIMEDOUT, "a netlink reply was lost")
 
     stencil, rows = stencilled(door, 1, 3)
