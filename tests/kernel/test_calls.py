@@ -5,10 +5,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +14,7 @@ import yaml
 
 from kernel.conftest import Bench
 from kernel.rig.conf import Tree
+from kernel.rig.keeper import Keeper
 from kernel.rig.net import Host
 from kernel.rig.run import Daemon, Unit, until
 from kl2tp.daemon.errors import ServiceError
@@ -227,15 +226,8 @@ def test_a_reload_ends_only_the_calls_that_went(pair: Pair) -> None:
 def keeper(unit: Unit, stack: contextlib.ExitStack) -> None:
     """A keeper for a unit, until the end of the test."""
     unit.run_dir.mkdir(parents=True, exist_ok=True)
-    source = Path(__file__).resolve().parents[2] / "src"
     with unit.host.entered():
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kl2tp", "keeper", "--run-dir", str(unit.run_dir)],
-            env=os.environ | {"PYTHONPATH": str(source)},
-        )
-    stack.callback(process.wait)
-    stack.callback(process.kill)
-    unit.host.until(lambda: (unit.run_dir / "keeper").exists(), 20.0)
+        stack.callback(Keeper(unit.run_dir).end, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR2], ids=["killed", "asked"])
@@ -280,3 +272,40 @@ def test_a_stop_ends_all_calls_properly(pair: Pair) -> None:
     assert "l2tp" not in run(pair.lns.host, "ip -br link")
     assert not run(pair.lns.host, "ip l2tp show tunnel")
     assert not Ledger(pair.lns.ledger, lambda name: 0).names()
+
+
+def test_down_ends_calls_and_apply_serves_them_again(pair: Pair) -> None:
+    pair.start()
+    before = pair.wait_up("alice")["alice"]
+    pair.server.call("down")
+    assert pair.server.call("status")["calls"] is None
+    nothing_left(pair.lns)
+    ended = pair.server.call("sessions", ended=True)["sessions"]
+    assert [row["session"] for row in ended] == [before["session"]]
+    pair.client.wait_log("next try in")
+    pair.server.call("apply")
+    after = pair.wait_up("alice")["alice"]
+    assert after["session"] != before["session"]
+    ping(pair.lns.host, after["address"])
+    assert len(pair.server.call("sessions", ended=True)["sessions"]) == 1
+
+
+def test_down_without_a_daemon_takes_what_the_keeper_holds(pair: Pair) -> None:
+    keeper(pair.lns, pair.stack)
+    soon = {"echo": {"interval": "1s", "failures": 2}, "auth": "chap"}
+    pair.calls = {"hq": {"ppp": soon, "control": {"retransmit": {"first": "200ms", "cap": "400ms"}}}}
+    pair.start()
+    pair.wait_up("alice")
+    pair.server.kill()
+    assert run(pair.lns.host, "ip l2tp show session")
+    pair.lns.down()
+    nothing_left(pair.lns)
+    pair.server.close()
+    pair.server = pair.stack.enter_context(pair.lns.daemon(forked=True))
+    until(lambda: len(pair.sessions()) == 1, pair.server, 30.0)  # the peers have found out, and call again
+
+
+def nothing_left(unit: Unit) -> None:
+    """No device, tunnel or session is there any more, and nobody's property."""
+    unit.host.until(lambda: "l2tp" not in run(unit.host, "ip -br link; ip l2tp show tunnel"), 10.0)
+    assert not Ledger(unit.ledger, lambda name: 0).names()

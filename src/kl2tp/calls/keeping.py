@@ -49,6 +49,12 @@ class Keeping:
         """Whether an earlier daemon may have left calls."""
         return any((run_dir / _DIRECTORY).glob("calls.*"))
 
+    @staticmethod
+    def forget(run_dir: Path) -> None:
+        """Forget what an earlier daemon left. No daemon may be running."""
+        for path in (run_dir / _DIRECTORY).glob("calls.*"):
+            path.unlink(missing_ok=True)
+
     # -- writing down ----------------------------------------------------------------------------------------------
 
     def save(self) -> None:

@@ -54,9 +54,12 @@ class CallsError(Exception):
 class Calls:
     """Everything about calls. Lives in the event loop."""
 
-    def __init__(self, loop: Loop, plane: Plane, find_keeper: Callable[[], KeeperClient]) -> None:
-        """`find_keeper` connects to the keeper, or raises KeeperError."""
-        self.bus = Bus()
+    def __init__(
+        self, loop: Loop, plane: Plane, find_keeper: Callable[[], KeeperClient], before: "Calls | None" = None
+    ) -> None:
+        """`find_keeper` connects to the keeper, or raises KeeperError. `before` has been shut down: who listens to it
+        goes on to listen, and what has ended is still known."""
+        self.bus: Bus = before.bus if before is not None else Bus()
         self._find_keeper = find_keeper
         self._watch: asyncio.Task[None] | None = None
         self._aio = asyncio.get_running_loop()
@@ -71,6 +74,8 @@ class Calls:
         self._gate = Gate(self.desired.users)
         self.endpoint = Endpoint(Profiles(()), os.urandom, self._secret_of, host_name=socket.gethostname())
         self.sessions = Sessions(loop, self._gate, self.addressing, self.bus, self.hooks)
+        if before is not None:
+            self.sessions.ended = before.sessions.ended
         self.save: Callable[[], None] = lambda: None
         """Writes down what changed; given by whoever keeps the state."""
         self.switch = Switch(self.endpoint, heard=self._heard, pump=self.sessions.pump, save=lambda: self.save())

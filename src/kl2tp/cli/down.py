@@ -9,8 +9,8 @@ from kl2tp.cli.client import Service, service
 from kl2tp.cli.units import counted
 
 _DESCRIPTION = """\
-Take down all that kl2tp made: sessions and tunnels first, their protection last. What others
-made stays. A daemon that runs keeps everything down until `kl2tp apply` or `kl2tp reload`.
+Take down all that kl2tp made: calls, sessions and tunnels first, their protection last. What
+others made stays. A daemon that runs keeps everything down until `kl2tp apply` or `kl2tp reload`.
 (To stop only the daemon, and keep the tunnels: systemctl stop kl2tp.)"""
 _EPILOG = """\
 exit status:

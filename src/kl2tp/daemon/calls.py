@@ -44,6 +44,8 @@ class CallService:
         self._run_dir, self._state_dir = run_dir, state_dir
         self._in_thread = in_thread
         self.calls: Calls | None = None
+        self._before: Calls | None = None
+        """Those that `down` has ended."""
         self._keeping: Keeping | None = None
         self._problems: list[str] = []
         """What of the configuration does not work, in words."""
@@ -73,7 +75,9 @@ class CallService:
 
     async def _begin(self) -> Calls:
         socket = self._run_dir / KEEPER_SOCKET
-        self.calls = Calls(self._loop, Plane(ports=self._engine.door.ports), lambda: KeeperClient(socket))
+        plane = Plane(ports=self._engine.door.ports)
+        self.calls = Calls(self._loop, plane, lambda: KeeperClient(socket), self._before)
+        self._before = None
         await self.calls.find_keeper()
         return self.calls
 
@@ -101,6 +105,17 @@ class CallService:
         if self._keeping is not None:
             await self._keeping.close()
         calls.close()
+
+    async def down(self) -> None:
+        """End all sessions, and serve none until a configuration is prepared again."""
+        calls = self.calls
+        if calls is None:
+            return
+        await self.stop(keep=False)
+        await self._in_thread(calls.worker.plane.close)
+        if calls.worker.keeper is not None:
+            calls.worker.keeper.close()
+        self.calls, self._before, self._keeping, self._problems = None, calls, None, []
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
@@ -141,7 +156,8 @@ class CallService:
         """All sessions, or those that ended lately."""
         calls = self.calls
         if calls is None:
-            return {"sessions": [], "counts": {}}
+            over = list(reversed(self._before.sessions.ended)) if self._before and ended else []
+            return {"sessions": over, "counts": {}}
         if ended:
             return {"sessions": list(reversed(calls.sessions.ended)), "counts": calls.counts()}
         found = list(calls.sessions.by_name.values())

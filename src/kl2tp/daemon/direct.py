@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kl2tp.config import ConfigError, load
 from kl2tp.daemon.errors import ServiceError, configuration_error, lacking_error
+from kl2tp.daemon.kept import end_kept
 from kl2tp.daemon.lock import Lock
 from kl2tp.daemon.report import Json, Tally, planned, shown, tunnel, unserved
 from kl2tp.ipsec.keys import KeyFileError, KeyRing
@@ -118,6 +119,8 @@ class Direct:
         """Take away all that kl2tp made."""
         began = time.monotonic()
         with self._engine(None) as engine:
+            end_kept(self._run_dir)
+            engine.calls = {}
             if engine.ledger.in_doubt():
                 engine.recall(self._tunnels())
             namespaces = engine.owned_namespaces()

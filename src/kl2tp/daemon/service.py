@@ -114,6 +114,7 @@ class Service:
         began, sent = time.monotonic(), self._engine.door.sent()
         async with self._changing:
             self._suspended = True
+            await self._calls.down()
             namespaces = await self._in_thread(self._engine.owned_namespaces)
             names = await self._in_thread(self._engine.names)
             await self._take({})
