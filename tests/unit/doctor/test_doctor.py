@@ -335,6 +335,13 @@ def test_processors(box: Box, cpuinfo: str, what: str) -> None:
     assert "".join(finding.what for finding in bad(limits.processor(box, None))) == what
 
 
+def test_where_nothing_is_encrypted_the_processor_is_no_matter(box: Box) -> None:
+    box.put("/proc/cpuinfo", "flags : fpu\n")
+    assert list(limits.processor(box, Desired((tunnel(),)))) == []
+    assert bad(limits.processor(box, Desired((tunnel(ipsec=IpsecSpec("aes256gcm16", "/k")),))))
+    assert bad(limits.processor(box, Desired()))
+
+
 def test_a_slow_driver_on_a_fast_processor_is_warned_of(box: Box) -> None:
     box.put("/proc/cpuinfo", X86)
     slow = "name : rfc4106(gcm(aes))\ndriver : rfc4106(gcm_base(ctr(aes-generic),ghash-generic))\npriority : 100\n"
