@@ -309,3 +309,10 @@ def nothing_left(unit: Unit) -> None:
     """No device, tunnel or session is there any more, and nobody's property."""
     unit.host.until(lambda: "l2tp" not in run(unit.host, "ip -br link; ip l2tp show tunnel"), 10.0)
     assert not Ledger(unit.ledger, lambda name: 0).names()
+
+
+def test_without_a_daemon_it_is_said_that_nobody_serves_calls(pair: Pair) -> None:
+    pair.write_lns()
+    for method in ("apply", "status"):
+        assert pair.lns.direct(method)["unserved"] == {"lns": ["office"], "lac": []}
+    assert not run(pair.lns.host, "ip l2tp show tunnel")
