@@ -151,6 +151,7 @@ class Builder:
             draft.ipsec,
             draft.secret_file,
             draft.sessions,
+            None,
             self._place(draft.mark),
         )
 

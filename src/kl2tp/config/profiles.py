@@ -112,7 +112,7 @@ class ProfileBuilder:
         self._own += [(domain, address) for address, _ in listen if not domain[0]]
         return LnsSpec(
             name, listen, peers, host_names, control, ppp, interface, limits, hooks, *sequencing,
-            fields.get("sessions_per_user", 0), where(mark),
+            fields.get("sessions_per_user", 0), None, where(mark),
         )  # fmt: skip
 
     def _lns_interface(self, parts: Parts) -> CallInterfaceSpec:
@@ -179,7 +179,7 @@ class ProfileBuilder:
         return LacSpec(
             name, remotes, local, fields.get("user", ""), fields.get("password_file", ""), control, ppp, interface,
             hooks, routes, *sequencing, fields.get("outgoing", False), fields.get("called_number", ""),
-            fields.get("persist", True), *retry, fields.get("own_tunnel", False), where(mark),
+            fields.get("persist", True), *retry, fields.get("own_tunnel", False), None, where(mark),
         )  # fmt: skip
 
     def _ends(self, parts: Parts) -> tuple[tuple[Socket, ...], Socket]:

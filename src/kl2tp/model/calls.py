@@ -6,6 +6,7 @@ Like tunnel specs these are frozen values without secrets: secrets are named by 
 
 from dataclasses import field
 
+from kl2tp.model.ike import IkeSpec
 from kl2tp.model.spec import RouteSpec, Where
 from kl2tp.model.value import dataclass
 
@@ -157,6 +158,8 @@ class LnsSpec:
     reorder_ms: int = 0
     sessions_per_user: int = 0
     """0: no limit but the user's own."""
+    ike: IkeSpec | None = None
+    """Calls are taken only from inside IPsec. Profiles that listen at one place agree about it."""
     where: Where = field(default=Where("", 0, 0), compare=False)
 
 
@@ -189,4 +192,6 @@ class LacSpec:
     retry_cap: float = 60.0
     own_tunnel: bool = False
     """A tunnel for this call alone; otherwise calls to one server share one."""
+    ike: IkeSpec | None = None
+    """The call is placed inside IPsec only."""
     where: Where = field(default=Where("", 0, 0), compare=False)

@@ -14,6 +14,10 @@ class DaemonSpec:
     log_level: str = "info"
     keep_calls: bool = False
     """Whether calls outlive a regular stop of the daemon, as they do a crash: the keeper holds them."""
+    charon: str = "unix:///run/charon.vici"
+    """Where strongSwan's charon is spoken to: its vici socket, `unix://` and an absolute path."""
+    marks: tuple[int, int] = (0x6B000000, 0x0000FFFF)
+    """(base, mask) of the packet marks of an LNS's clients in IPsec: base | (number & mask), and no others."""
 
 
 @dataclass(frozen=True, slots=True)

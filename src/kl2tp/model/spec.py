@@ -8,8 +8,12 @@ Addresses are packed bytes (`kl2tp.model.addr`).
 
 import enum
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 from kl2tp.model.value import dataclass
+
+if TYPE_CHECKING:
+    from kl2tp.model.ike import IkeSpec  # which needs this module itself
 
 
 class Encap(enum.IntEnum):
@@ -158,7 +162,10 @@ class TunnelSpec:
     """A host route that the tunnel needs (its destination is `remote`)."""
     route_device: str = ""
     ipsec: IpsecSpec | None = None
+    """Protection with static keys."""
     secret_file: str = ""
-    """Key file from which cookies are derived when there is no IPsec."""
+    """Key file from which cookies are derived when there is no IPsec with static keys."""
     sessions: tuple[SessionSpec, ...] = ()
+    ike: "IkeSpec | None" = None
+    """Protection with keys that IKE negotiates; `ipsec` is None then."""
     where: Where = field(default=Where("", 0, 0), compare=False)
