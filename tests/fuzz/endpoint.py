@@ -19,7 +19,10 @@ from kl2tp.wire.messages import LAYOUTS, MessageType, challenge_response, decode
 
 SECRET = b"secret"
 _LOCAL: Peer = (bytes((192, 0, 2, 1)), 1701)
-_PEERS: tuple[Peer, ...] = tuple((bytes((10, 0, 0, number)), 1701 + number // 3) for number in range(6))
+_PEERS: tuple[Peer, ...] = (
+    *((bytes((10, 0, 0, number)), 1701 + number // 3) for number in range(6)),
+    *((bytes((10, 0, 0, 2)), 1701, client) for client in (1, 2)),
+)
 _LIMITS = LimitsSpec(tunnels=5, tunnels_per_peer=3, sessions=8, sessions_per_tunnel=5, half_open=4)
 _LNS = (
     LnsSpec("open", peers=((_PEERS[0][0], 31),), limits=_LIMITS, control=ControlSpec(hello_interval=9.0)),
@@ -179,9 +182,14 @@ def _poke(subject: _Subject, what: int, number: int, octets: bytes) -> None:
     elif what < 250:
         subject.turn()
         subject.pass_time(number / 8)
-    elif what < 254:
+    elif what < 252:
         subject.turn()
         subject.restart()
+    elif what < 254 and tunnel is not None:
+        endpoint.suspend(tunnel, now)
+    elif tunnel is not None:
+        endpoint.resume(tunnel, now)
+        endpoint.move(tunnel, _pick(list(_PEERS), number), now)
 
 
 def endpoint(data: bytes) -> None:
@@ -202,6 +210,8 @@ def endpoint(data: bytes) -> None:
 
 def _end(subject: _Subject) -> None:
     """Everything ends, and nothing is left of it."""
+    for tunnel in list(subject.endpoint.tunnels.values()):
+        subject.endpoint.resume(tunnel, subject.now)
     subject.endpoint.shutdown(subject.now)
     subject.turn()
     subject.pass_time(_QUIET_S)

@@ -5,7 +5,7 @@ Up to here anybody can send anything under any address. So little is kept, littl
 
 from kl2tp.control.flood import Flood
 from kl2tp.control.host import Host
-from kl2tp.control.profiles import Peer
+from kl2tp.control.profiles import Peer, Place
 from kl2tp.control.tables import TunnelEvent
 from kl2tp.control.tunnel import Tunnel
 from kl2tp.model.calls import LnsSpec
@@ -29,7 +29,7 @@ class Admission:
         self._host = host
         self._flood: Flood = host.flood
 
-    def request(self, payload: bytes, data: bytes, peer: Peer, local: Peer, now: float) -> None:
+    def request(self, payload: bytes, data: bytes, peer: Peer, local: Place, now: float) -> None:
         """An SCCRQ from anybody; `data` is all of the packet."""
         host = self._host
         if self._flood.lasts and not self._flood.lets_pass(data, peer, now):
@@ -64,7 +64,7 @@ class Admission:
         self._make_room(tunnel, profile, now)
         tunnel.handle(TunnelEvent.SCCRQ, avps, now)
 
-    def _read(self, payload: bytes, peer: Peer, local: Peer) -> tuple[Message, LnsSpec | None, bytes | None]:
+    def _read(self, payload: bytes, peer: Peer, local: Place) -> tuple[Message, LnsSpec | None, bytes | None]:
         """The SCCRQ, whom it is for, and the secret that we share with its sender."""
         try:
             message = decode(payload)
@@ -78,7 +78,7 @@ class Admission:
         profile, secret = self._parties(peer, local, message.avps[Avp.HOST_NAME])
         return message, profile, secret
 
-    def _parties(self, peer: Peer, local: Peer, name: str) -> tuple[LnsSpec | None, bytes | None]:
+    def _parties(self, peer: Peer, local: Place, name: str) -> tuple[LnsSpec | None, bytes | None]:
         profile = self._host.profiles.choose(local, peer, name)
         return profile, self._host.secret_of(profile, peer, name) if profile is not None else None
 
@@ -119,7 +119,7 @@ class Admission:
                 tunnel.handle(event, None, now)
         return lost
 
-    def _tunnel(self, profile: LnsSpec, peer: Peer, local: Peer, now: float) -> Tunnel:
+    def _tunnel(self, profile: LnsSpec, peer: Peer, local: Place, now: float) -> Tunnel:
         tunnel = Tunnel(self._host, profile, peer, local, now, incoming=True)
         tunnel.id = self._host.free_id()
         return tunnel
@@ -134,7 +134,7 @@ class Admission:
             self._host.counters.evicted += 1
             oldest.handle(TunnelEvent.DEAD, None, now)
 
-    def _broken(self, error: MessageError, peer: Peer, local: Peer, now: float) -> None:
+    def _broken(self, error: MessageError, peer: Peer, local: Place, now: float) -> None:
         """An SCCRQ that cannot be understood: say so if it tells to whom (7.1, 7.2.1)."""
         peer_id = error.avps.get(Avp.ASSIGNED_TUNNEL_ID, 0)
         if error.message_type != MessageType.SCCRQ or not peer_id:

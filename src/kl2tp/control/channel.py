@@ -55,6 +55,7 @@ class Channel:
         "peer_tunnel_id",
         "receive_window",
         "retransmissions",
+        "suspended",
         "tries",
     )
 
@@ -87,6 +88,8 @@ class Channel:
         """What `save` gives is not what it was; the owner clears it."""
         self.retransmissions = 0
         """In all, for statistics."""
+        self.suspended = False
+        """Nothing that is sent would arrive: all is kept, nothing is repeated, and silence means nothing."""
         self._queue: list[Arrival] = []
         """What is not acknowledged or not even sent, from the oldest on."""
         self._first = 0
@@ -131,7 +134,7 @@ class Channel:
     @property
     def deadline(self) -> float | None:
         """When `handle_timer` has something to do."""
-        if self.dead:
+        if self.dead or self.suspended:
             return None
         if self._queue:
             return self._retransmit_at
@@ -237,6 +240,8 @@ class Channel:
 
     def _transmit(self) -> None:
         """Send what the windows allow."""
+        if self.suspended:
+            return
         end = min(len(self._queue), self._congestion_window, self._peer_window)
         while self._sent < end:
             session_id, payload = self._queue[self._sent]
@@ -246,6 +251,19 @@ class Channel:
                 self.retransmissions += 1
             else:
                 self._used = self._sent
+
+    def suspend(self) -> None:
+        """The way to the peer is closed, and that is known: wait, as if time stood still."""
+        self.suspended = True
+
+    def resume(self, now: float) -> None:
+        """The way is open again: send at once what is outstanding, and count anew."""
+        self.suspended = self.hello_due = False
+        self.heard = now
+        self._tried = self._sent = 0
+        self._congestion_window = 1
+        self._retransmit_at = now + self.first_timeout
+        self._transmit()
 
     def flush(self, now: float) -> None:
         """The end of a turn: acknowledge by a ZLB what no message did."""

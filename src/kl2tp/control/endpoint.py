@@ -23,10 +23,11 @@ from kl2tp.control.events import LineErrors as LineErrors
 from kl2tp.control.events import LinkInfo as LinkInfo
 from kl2tp.control.events import Refusal as Refusal
 from kl2tp.control.events import TunnelDown as TunnelDown
+from kl2tp.control.events import TunnelMoved as TunnelMoved
 from kl2tp.control.events import TunnelUp as TunnelUp
 from kl2tp.control.host import Counters, Datagram, Host, Profile, SecretOf
 from kl2tp.control.limits import Usage
-from kl2tp.control.profiles import Peer, Profiles
+from kl2tp.control.profiles import Peer, Place, Profiles, client_of
 from kl2tp.control.tables import CallEvent, CallRole, TunnelEvent, TunnelState
 from kl2tp.control.tunnel import Tunnel as Tunnel
 from kl2tp.model.calls import LacSpec, LnsSpec
@@ -88,7 +89,7 @@ class Endpoint:
 
     # -- input -------------------------------------------------------------------------------------------------------
 
-    def receive(self, data: bytes, peer: Peer, local: Peer, now: float) -> None:
+    def receive(self, data: bytes, peer: Peer, local: Place, now: float) -> None:
         """A control packet, on whatever socket it came."""
         host = self._host
         host.now = now
@@ -106,7 +107,6 @@ class Endpoint:
             self._unknown(header, payload, peer, local)
             return
         if peer != tunnel.peer and not self._moved(tunnel, payload, peer):
-            host.counters.strangers += 1
             return
         tunnel.receive(header, payload, now)
         if tunnel.state is not TunnelState.IDLE:
@@ -121,14 +121,23 @@ class Endpoint:
         return tunnel
 
     def _moved(self, tunnel: Tunnel, payload: bytes, peer: Peer) -> bool:
-        """Whether this is the answer to our SCCRQ, from the port that the peer has chosen for the tunnel (8.1)."""
+        """Whether the peer may speak from elsewhere than before: through its own SA from anywhere; without one only in
+        answer to our SCCRQ, from the port that it has chosen for the tunnel (8.1)."""
+        client, counters = client_of(peer), self._host.counters
+        if client != client_of(tunnel.peer):
+            counters.other_clients += 1
+            return False
+        if client:
+            tunnel.move(peer, self._host.now)
+            return True
         if tunnel.state is not TunnelState.WAIT_CTL_REPLY or peer[0] != tunnel.peer[0]:
+            counters.strangers += 1
             return False
         if peek_type(payload) == MessageType.SCCRP:
-            tunnel.move(peer)
+            tunnel.move(peer, self._host.now)
         return True
 
-    def _unknown(self, header: ControlHeader, payload: bytes, peer: Peer, local: Peer) -> None:
+    def _unknown(self, header: ControlHeader, payload: bytes, peer: Peer, local: Place) -> None:
         """A packet for a tunnel that is not there."""
         host = self._host
         if host.late(header.tunnel_id, peer, payload):
@@ -137,7 +146,7 @@ class Endpoint:
         if peek_type(payload) == MessageType.SCCRP and header.ns == 0:
             self._late_reply(header, payload, peer, local)
 
-    def _late_reply(self, header: ControlHeader, payload: bytes, peer: Peer, local: Peer) -> None:
+    def _late_reply(self, header: ControlHeader, payload: bytes, peer: Peer, local: Place) -> None:
         """An SCCRP whose SCCRQ we don't remember: the peer need not wait any longer (7.2.1)."""
         try:
             avps: Mapping[Avp, Any] = decode(payload).avps
@@ -149,7 +158,7 @@ class Endpoint:
             tunnel.handle(TunnelEvent.SCCRP, None, self._host.now)
 
     def _unassigned(
-        self, header: ControlHeader, payload: bytes, data: bytes, peer: Peer, local: Peer, now: float
+        self, header: ControlHeader, payload: bytes, data: bytes, peer: Peer, local: Place, now: float
     ) -> None:
         """A packet whose sender knows no id of ours: an SCCRQ, or the end of what began with one."""
         kind = peek_type(payload)
@@ -160,7 +169,7 @@ class Endpoint:
         elif payload:
             self._host.counters.malformed += 1
 
-    def _early_end(self, header: ControlHeader, payload: bytes, peer: Peer, local: Peer, now: float) -> None:
+    def _early_end(self, header: ControlHeader, payload: bytes, peer: Peer, local: Place, now: float) -> None:
         """A peer has thought better of it, before our SCCRP came (5.3)."""
         try:
             peer_id = decode(payload).avps[Avp.ASSIGNED_TUNNEL_ID]
@@ -247,7 +256,7 @@ class Endpoint:
 
     # -- wishes: tunnels ---------------------------------------------------------------------------------------------
 
-    def connect(self, spec: LacSpec, peer: Peer, local: Peer, now: float) -> Tunnel:
+    def connect(self, spec: LacSpec, peer: Peer, local: Place, now: float) -> Tunnel:
         """Open a tunnel. A TunnelUp or a TunnelDown follows."""
         host = self._host
         host.now = now
@@ -278,6 +287,23 @@ class Endpoint:
             half_open.handle(TunnelEvent.DEAD, None, now)
         for tunnel in list(host.tunnels.values()):
             self.close(tunnel, now, StopCcn.SHUTTING_DOWN, message="kl2tp stops")
+
+    def suspend(self, tunnel: Tunnel, now: float) -> None:
+        """The way to the peer is closed: the tunnel waits as if time stood still. Its owner sees to it that this does
+        not last for ever."""
+        self._host.now = now
+        tunnel.suspend(now)
+
+    def resume(self, tunnel: Tunnel, now: float) -> None:
+        """The way is open again."""
+        self._host.now = now
+        tunnel.resume(now)
+
+    def move(self, tunnel: Tunnel, peer: Peer, now: float) -> None:
+        """The peer is somewhere else, or has another SA, as its owner knows for certain."""
+        self._host.now = now
+        if peer != tunnel.peer:
+            tunnel.move(peer, now)
 
     # -- wishes: calls -----------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from kl2tp.wire.values import Accm, CallErrors, Q931Cause
 
 if TYPE_CHECKING:
     from kl2tp.control.call import Call
-    from kl2tp.control.profiles import Peer
+    from kl2tp.control.profiles import Peer, Place
     from kl2tp.control.tunnel import Tunnel
 
 
@@ -29,6 +29,13 @@ class TunnelDown:
     reason: str
     result: int
     error: int
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelMoved:
+    """The peer speaks from another address or port: the tunnel's packets go there from now on."""
+
+    tunnel: "Tunnel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,7 @@ class LineErrors:
     errors: CallErrors
 
 
-Event: TypeAlias = TunnelUp | TunnelDown | CallOffered | CallUp | CallDown | LinkInfo | LineErrors
+Event: TypeAlias = TunnelUp | TunnelDown | TunnelMoved | CallOffered | CallUp | CallDown | LinkInfo | LineErrors
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,6 @@ class Refusal:
     of these per second."""
 
     peer: "Peer"
-    local: "Peer"
+    local: "Place"
     host_name: str
     reason: str

@@ -10,7 +10,7 @@ from kl2tp.control.events import Event, Refusal
 from kl2tp.control.flood import Flood
 from kl2tp.control.ids import Entropy
 from kl2tp.control.limits import TokenBucket, Usage
-from kl2tp.control.profiles import Peer, Profiles
+from kl2tp.control.profiles import Peer, Place, Profiles
 from kl2tp.model.calls import LacSpec, LnsSpec
 from kl2tp.wire.l2tp import encode_control
 
@@ -40,7 +40,7 @@ class Datagram(NamedTuple):
 
     data: bytes
     peer: Peer
-    local: Peer
+    local: Place
     tunnel: "Tunnel | None"
 
 
@@ -49,7 +49,7 @@ class _Past(NamedTuple):
 
     until: float
     peer: Peer
-    local: Peer
+    local: Place
     acknowledgement: bytes
 
 
@@ -58,7 +58,7 @@ class Counters:
 
     __slots__ = (
         *("duplicates", "evicted", "expired", "malformed", "replaced", "requests", "sccrq_refused", "strangers"),
-        *("unauthorized", "unknown_tunnel"),
+        *("other_clients", "unauthorized", "unknown_tunnel"),
     )
 
     def __init__(self) -> None:
@@ -68,6 +68,8 @@ class Counters:
         """Packets for a tunnel that is not there."""
         self.strangers = 0
         """Packets for a tunnel from an address that is not its peer's."""
+        self.other_clients = 0
+        """Packets for a tunnel from the IPsec SA of another client than its peer."""
         self.requests = 0
         """SCCRQs, without those that a flood delayed."""
         self.duplicates = 0
@@ -184,13 +186,13 @@ class Host:
 
     # -- answers to strangers --------------------------------------------------------------------------------------
 
-    def answer(self, payload: bytes, peer_tunnel_id: int, numbers: tuple[int, int], peer: Peer, local: Peer) -> None:
+    def answer(self, payload: bytes, peer_tunnel_id: int, numbers: tuple[int, int], peer: Peer, local: Place) -> None:
         """Say something, with Ns and Nr, to somebody of whom nothing is kept, unless there are too many of them."""
         if self._answers.take(_STRANGERS_PER_S, self.now):
             data = encode_control(peer_tunnel_id, 0, *numbers, payload)
             self.datagrams.append(Datagram(data, peer, local, None))
 
-    def refused(self, peer: Peer, local: Peer, host_name: str, reason: str) -> None:
+    def refused(self, peer: Peer, local: Place, host_name: str, reason: str) -> None:
         """Tell that somebody was not let in."""
         if len(self.refusals) < _MOST_REFUSALS and self._told.take(_REFUSALS_PER_S, self.now):
             self.refusals.append(Refusal(peer, local, host_name, reason))

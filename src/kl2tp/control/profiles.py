@@ -1,20 +1,39 @@
 """Which profile a peer that calls us gets."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import translate
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from kl2tp.model.calls import LnsSpec
 
-Peer: TypeAlias = tuple[bytes, int]
+Place: TypeAlias = tuple[bytes, int]
 """Packed address (4 or 16 octets) and port, of either end."""
+Peer: TypeAlias = tuple[bytes, int] | tuple[bytes, int, int]
+"""The same of the other end; behind IPsec with the number of the client whose SA it speaks through: so clients behind
+one NAT, all from one address and port, are different peers."""
 _PORT = 1701
 _WILDCARDS = re.compile(r"[*?]")
 _LITERAL = 1 << 16
 """A name without wildcards says more than the longest pattern."""
 _MOST_PLACES = 1024
 """Local addresses whose profiles are remembered: as many as we have, but who listens everywhere may have any."""
+
+
+def client_of(peer: Peer) -> int:
+    """Through whose SA a peer speaks; 0: none's."""
+    return peer[2] if len(peer) == 3 else 0
+
+
+def saved_peer(peer: Peer) -> list[str | int]:
+    """A peer, in JSON's types."""
+    return [peer[0].hex(), *peer[1:]]
+
+
+def restored_peer(saved: Sequence[Any]) -> Peer:
+    """What `saved_peer` gave. Raises ValueError, TypeError, LookupError."""
+    address, port, client = bytes.fromhex(saved[0]), int(saved[1]), int(saved[2]) if len(saved) > 2 else 0
+    return (address, port, client) if client else (address, port)
 
 
 class _Rule(NamedTuple):
@@ -42,13 +61,13 @@ class Profiles:
     def __init__(self, specs: Iterable[LnsSpec]) -> None:
         self.specs = tuple(specs)
         self._by_name = {spec.name: spec for spec in self.specs}
-        self._by_place: dict[Peer, list[_Rule]] = {}
+        self._by_place: dict[Place, list[_Rule]] = {}
 
     def named(self, name: str) -> LnsSpec | None:
         """The profile of that name."""
         return self._by_name.get(name)
 
-    def choose(self, local: Peer, peer: Peer, host_name: str) -> LnsSpec | None:
+    def choose(self, local: Place, peer: Peer, host_name: str) -> LnsSpec | None:
         """The profile for a peer that called us at `local`; None: nobody may."""
         address = peer[0]
         number = int.from_bytes(address, "big")
@@ -63,7 +82,7 @@ class Profiles:
                 chosen, best = rule.spec, rank
         return chosen
 
-    def _at(self, local: Peer) -> list[_Rule]:
+    def _at(self, local: Place) -> list[_Rule]:
         """The rules for one of our addresses."""
         rules = self._by_place.get(local)
         if rules is None:
@@ -75,7 +94,7 @@ class Profiles:
         return rules
 
 
-def _rules(spec: LnsSpec, local: Peer) -> list[_Rule]:
+def _rules(spec: LnsSpec, local: Place) -> list[_Rule]:
     """A rule for each prefix of a profile, if it listens there."""
     address, port = local
     listen = [there for there, number in spec.listen if number == port] if spec.listen else [b""] * (port == _PORT)

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from kl2tp.control import handshake, reasons
+from kl2tp.control import handshake, reasons, whereabouts
 from kl2tp.control.call import Avps, Call
 from kl2tp.control.channel import DEFAULT_WINDOW, Channel
 from kl2tp.control.dispatch import CALL_EVENTS, broken, deliver
-from kl2tp.control.events import TunnelDown, TunnelUp
+from kl2tp.control.events import TunnelDown, TunnelMoved, TunnelUp
 from kl2tp.control.host import NEVER, Alarm, Datagram, Host, Profile
 from kl2tp.control.ids import Quarantine
 from kl2tp.control.limits import Usage
-from kl2tp.control.profiles import Peer
+from kl2tp.control.profiles import Peer, Place, restored_peer, saved_peer
 from kl2tp.control.tables import TUNNEL, CallEvent, CallState, TunnelDo, TunnelEvent, TunnelState
 from kl2tp.model.calls import LnsSpec
 from kl2tp.wire.avp import Avp
@@ -58,11 +58,11 @@ class Tunnel:
     __slots__ = (
         *("alarm", "calls", "challenge", "channel", "host", "host_name", "id", "incoming", "local", "owner", "peer"),
         *("peer_bearers", "peer_framings", "peer_id", "peer_ids", "peer_window", "pending", "placing", "profile"),
-        *("resting", "secret", "since", "state", "tie_breaker", "told", "usage", "vendor", "wake_at"),
+        *("resting", "secret", "since", "state", "suspended_at", "tie_breaker", "told", "usage", "vendor", "wake_at"),
         "welcome",
     )
 
-    def __init__(self, host: Host, profile: Profile, peer: Peer, local: Peer, now: float, *, incoming: bool) -> None:
+    def __init__(self, host: Host, profile: Profile, peer: Peer, local: Place, now: float, *, incoming: bool) -> None:
         self.host = host
         self.profile = profile
         self.peer = peer
@@ -78,6 +78,8 @@ class Tunnel:
         """When it came to its state."""
         self.wake_at = NEVER
         """When set-up has taken too long, or there was no call for too long."""
+        self.suspended_at: float | None = None
+        """Since when its time stands still; None: it does not."""
         self.alarm: Alarm | None = None
         """Belongs to `Host`."""
         self.secret: bytes | None = None
@@ -122,6 +124,8 @@ class Tunnel:
     @property
     def deadline(self) -> float:
         """When `handle_timer` has something to do; NEVER: not of itself."""
+        if self.suspended_at is not None:
+            return NEVER
         at = self.channel.deadline
         due = self.wake_at if at is None else min(at, self.wake_at)
         for call in self.pending.values():
@@ -289,7 +293,7 @@ class Tunnel:
 
     def _connect(self, event: TunnelEvent, detail: Avps, now: float) -> None:
         """The peer has accepted."""
-        self._stop_dialing()
+        whereabouts.stop_dialing(self)
         self.learn(detail)
         self.channel.peer_window = self.peer_window
         self.send(MessageType.SCCCN, handshake.response(MessageType.SCCCN, self, detail), now)
@@ -312,11 +316,7 @@ class Tunnel:
         """Be found by what the peer is; who was found there before is no more."""
         host = self.host
         host.dirty[self] = None
-        before = host.tunnel_of.get((self.peer, self.peer_id))
-        host.tunnel_of[self.peer, self.peer_id] = self
-        if before is not None and before is not self:
-            host.counters.replaced += 1
-            before.handle(TunnelEvent.REPLACED, None, now)
+        whereabouts.be_found(self, now)
         if self.incoming:
             host.latest_of[self.peer, self.host_name] = self
         empty = self.profile.control.empty_timeout
@@ -338,6 +338,10 @@ class Tunnel:
         """End it, and tell the peer."""
         self._end(detail.message, detail, now)
         self.wake_at = NEVER
+        if self.suspended_at is not None:  # nobody would hear of it
+            self.state = TunnelState.IDLE
+            self._bury(now, acknowledge=False)
+            return
         self.send(MessageType.STOPCCN, {Avp.ASSIGNED_TUNNEL_ID: self.id, Avp.RESULT_CODE: detail}, now)
 
     def _fault(self, event: TunnelEvent, detail: Any, now: float) -> None:
@@ -362,7 +366,7 @@ class Tunnel:
 
     def _end(self, reason: str, code: ResultCode, now: float) -> None:
         """Nothing of it is left for its owner."""
-        self._stop_dialing()
+        whereabouts.stop_dialing(self)
         lost = ResultCode(0, 0, reason)
         for call in list(self.calls.values()):
             call.handle(CallEvent.LOST, lost, now)
@@ -394,24 +398,42 @@ class Tunnel:
                 host.datagrams.append(Datagram(last, self.peer, self.local, self))
         host.bury(self, last, now)
 
-    def move(self, peer: Peer) -> None:
-        """The peer answers our SCCRQ from a port of its choice: there it stays (8.1)."""
-        self._stop_dialing()
-        self.peer = peer
-        self.host.dialing.setdefault(peer, []).append(self)
+    # -- a peer that moves, and one that is not to be reached --------------------------------------------------------
 
-    def _stop_dialing(self) -> None:
-        """It is not an answer to our SCCRQ that it waits for, or no longer."""
-        waiting = self.host.dialing.get(self.peer)
-        if waiting and self in waiting:
-            waiting.remove(self)
-            if not waiting:
-                del self.host.dialing[self.peer]
+    def move(self, peer: Peer, now: float) -> None:
+        """The peer answers our SCCRQ from a port of its choice (8.1), or its SA leads elsewhere now: there it stays."""
+        whereabouts.move(self, peer, now)
+        self.host.dirty[self] = None
+        if self.told:
+            self.host.events.append(TunnelMoved(self))
+
+    def suspend(self, now: float) -> None:
+        """What is sent does not arrive: time stands still. If it was about to end it is over."""
+        if self.state is TunnelState.STOPPING:
+            self.handle(TunnelEvent.DEAD, None, now)
+        elif self.suspended_at is None:
+            self.suspended_at = now
+            self.channel.suspend()
+            self.host.dirty[self] = None
+
+    def resume(self, now: float) -> None:
+        """Time goes on: what would have been due meanwhile is due later by as much."""
+        if self.suspended_at is None:
+            return
+        pause, self.suspended_at = now - self.suspended_at, None
+        self.wake_at += pause
+        for call in self.pending.values():
+            call.due += pause
+        self.channel.resume(now)
+        self.host.dirty[self] = None
+        self.host.touch(self)
 
     # -- time --------------------------------------------------------------------------------------------------------
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
+        if self.suspended_at is not None:
+            return
         channel = self.channel
         channel.handle_timer(now)
         if channel.dead:
@@ -490,8 +512,8 @@ class Tunnel:
         return {
             "id": self.id,
             "peer_id": self.peer_id,
-            "peer": [self.peer[0].hex(), self.peer[1]],
-            "local": [self.local[0].hex(), self.local[1]],
+            "peer": saved_peer(self.peer),
+            "local": saved_peer(self.local),
             "profile": self.profile.name,
             "lns": isinstance(self.profile, LnsSpec),
             "incoming": self.incoming,
@@ -500,19 +522,22 @@ class Tunnel:
             "framings": self.peer_framings,
             "bearers": self.peer_bearers,
             "channel": self.channel.save(),
+            "suspended": self.suspended_at is not None,
         }
 
     @classmethod
     def restore(cls, host: Host, profile: Profile, state: Mapping[str, Any], now: float) -> "Tunnel":
         """Go on where another process was; what it had sent last is sent again."""
-        peer, local = ((bytes.fromhex(state[end][0]), int(state[end][1])) for end in ("peer", "local"))
-        tunnel = cls(host, profile, peer, local, now, incoming=bool(state["incoming"]))
+        peer, (address, port, *_) = (restored_peer(state[end]) for end in ("peer", "local"))
+        tunnel = cls(host, profile, peer, (address, port), now, incoming=bool(state["incoming"]))
         tunnel.id, tunnel.peer_id = int(state["id"]), int(state["peer_id"])
         tunnel.host_name, tunnel.vendor = str(state["host_name"]), str(state["vendor"])
         tunnel.peer_framings, tunnel.peer_bearers = state["framings"], state["bearers"]
         tunnel.secret = host.secret_of(profile, peer, tunnel.host_name)
         tunnel.state, tunnel.told = TunnelState.ESTABLISHED, True
         tunnel.open_channel(now)
+        if state.get("suspended"):
+            tunnel.suspend(now)
         tunnel.channel.restore(dict(state["channel"]), now)
         host.tunnels[tunnel.id] = tunnel
         if tunnel.incoming and isinstance(profile, LnsSpec):

@@ -22,6 +22,8 @@ deed = st.one_of(
     st.tuples(st.just("place"), side, st.booleans(), which),
     st.tuples(st.just("hang up"), side, which),
     st.tuples(st.just("close"), side, which),
+    st.tuples(st.just("suspend"), side, which),
+    st.tuples(st.just("resume"), side, which),
     st.tuples(st.just("restart"), side),
     st.tuples(st.just("mute"), side),
     st.tuples(st.just("wait"), st.sampled_from((0.01, 0.02, 0.05, 1.0, 3.0, 40.0))),
@@ -54,6 +56,10 @@ def _do(world: World, sites: tuple[Site, Site], what: str, *more: Any) -> None:
         world.hang_up(site, _pick(site.calls, more[1]))
     elif what == "close" and tunnels:
         world.close(site, _pick(tunnels, more[1]))
+    elif what == "suspend" and tunnels:
+        world.turn(site, lambda endpoint: endpoint.suspend(_pick(tunnels, more[1]), world.now))
+    elif what == "resume" and tunnels:
+        world.turn(site, lambda endpoint: endpoint.resume(_pick(tunnels, more[1]), world.now))
     elif what == "restart":
         world.restart(site)
     elif what == "mute":
@@ -86,6 +92,8 @@ def _settle(world: World, sites: tuple[Site, Site]) -> None:
     """The network is good from now on, and nobody touches anything."""
     for site in sites:
         site.mute = False
+        for tunnel in list(site.endpoint.tunnels.values()):
+            world.turn(site, lambda endpoint, tunnel=tunnel: endpoint.resume(tunnel, world.now))
     world.fates = iter(())
     world.run(300.0)
 
