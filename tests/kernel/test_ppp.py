@@ -347,7 +347,7 @@ def test_what_strangers_sent_before_the_socket_was_connected_is_handed_over(benc
         (hold,) = end.plane.open_tunnels([TunnelWish(1, 1, wish.local, wish.remote, sock=sock)])
         assert isinstance(hold, TunnelHold)
         assert hold.sock is sock
-        assert hold.strays == [(b"one", (place(far), 4711)), (b"two", (place(far), 4711))]
+        assert hold.strays == [(b"one", (place(far), 4711), 0), (b"two", (place(far), 4711), 0)]
         stranger.sendto(b"three", (f"192.0.2.{near.number}", PORT))
         assert not select.select([sock], [], [], 0.05)[0]
         end.plane.close_tunnels([hold])

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from kl2tp.calls.session import Peer, Session
 from kl2tp.calls.timers import NEVER, Timers
 from kl2tp.control.endpoint import Endpoint, Event
-from kl2tp.kernel.udp import Listener
+from kl2tp.kernel.udp import Listener, Stray
 from kl2tp.wire.errors import ProtocolError
 from kl2tp.wire.l2tp import decode_data, encode_data
 
@@ -108,14 +108,14 @@ class Switch:
 
     # -- the sockets of tunnels ------------------------------------------------------------------------------------
 
-    def adopt(self, peer: Peer, sock: socket.socket, strays: Iterable[tuple[bytes, Place]] = ()) -> None:
+    def adopt(self, peer: Peer, sock: socket.socket, strays: Iterable[Stray] = ()) -> None:
         """A tunnel has its own socket from now on. `strays` came to it before it was connected, from anybody."""
         peer.socket = sock
         self._loop.add_reader(sock.fileno(), self._tunnel_readable, peer, sock)
         now = self._loop.time()
         if (listener := self._listener_for(peer.tunnel.local)) is not None:
             self._hear(listener, now)  # what came before the socket was there is older than what came to it
-        for data, source in strays:
+        for data, source, _ in strays:
             self._datagram(data, source, peer.tunnel.local, now)
         self.turn()
 

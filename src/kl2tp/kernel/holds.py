@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from kl2tp.kernel import ppp
 from kl2tp.kernel.netlink import KernelError
-from kl2tp.kernel.udp import Peer
+from kl2tp.kernel.udp import Peer, Stray
 from kl2tp.model.value import dataclass
 
 CLOSED = -1
@@ -31,6 +31,8 @@ class TunnelWish:
     remote: Peer
     mark: int = 0
     """Of its packets; it needs CAP_NET_ADMIN."""
+    reqid: int = 0
+    """The IPsec SAs that alone protect it, by a policy of its socket's; 0: what the policies of the host say."""
     sock: socket.socket | None = field(default=None, compare=False)
     """A connected socket that was never a tunnel; None: it is opened."""
 
@@ -66,11 +68,11 @@ class TunnelHold:
 
     __slots__ = ("id", "sock", "strays")
 
-    def __init__(self, number: int, sock: socket.socket, strays: list[tuple[bytes, Peer]]) -> None:
+    def __init__(self, number: int, sock: socket.socket, strays: list[Stray]) -> None:
         self.id = number
         self.sock = sock
         self.strays = strays
-        """(data, sender): what came before the socket was connected, from whomever, and before it was a tunnel."""
+        """What came before the socket was connected, from whomever, and before it was a tunnel."""
 
     def names(self) -> list[str]:
         """What the descriptors are called while somebody else keeps them."""

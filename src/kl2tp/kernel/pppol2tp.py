@@ -486,7 +486,7 @@ def _by_namespace(holds: Sequence[SessionHold], indexes: Iterable[int]) -> dict[
 
 def _socket(wish: TunnelWish) -> socket.socket | KernelError:
     try:
-        return udp.open_connected(wish.local, wish.remote, wish.mark)
+        return udp.open_connected(wish.local, wish.remote, wish.mark, wish.reqid)
     except KernelError as error:
         return error
 

@@ -14,13 +14,17 @@ import threading
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
-from kl2tp.kernel import netns
+from kl2tp.kernel import netns, xfrm
+from kl2tp.kernel.clients import BY_PORT
 from kl2tp.kernel.many import MSG_TRUNC, Header, Message, Vector, recvmmsg, sendmmsg
 from kl2tp.kernel.netlink import KernelError
 from kl2tp.model.addr import family, parse, text
+from kl2tp.model.objects import Direction
 
 Peer: TypeAlias = tuple[bytes, int]
 """Packed address, port."""
+Stray: TypeAlias = tuple[bytes, Peer, int]
+"""Data, sender, and the mark of the packet: what IPsec or nftables put on it, 0 if nothing did."""
 _COUNT: Final = 64
 """Datagrams received at once, at most."""
 _SIZE: Final = 4096
@@ -29,6 +33,11 @@ _NAME, _CONTROL = 32, 128
 """Bytes for the sender's address, and for what the kernel tells about a datagram."""
 _IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
 _SO_MARK, _SO_RCVBUFFORCE, _SO_RCVMARK = 36, 33, 75
+_XFRM_POLICY = {
+    socket.AF_INET: (socket.IPPROTO_IP, 17),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 35),
+}
+"""Level and name of the option that is a socket's own IPsec policy."""
 _RECEIVE_BUFFER = 8 << 20
 _TRIES = 16
 _PORT = struct.Struct("!H")
@@ -176,7 +185,7 @@ _outbox = _Outbox()
 class Listener:
     """A socket that hears everybody who has no tunnel yet."""
 
-    __slots__ = ("_any", "_local", "_socket")
+    __slots__ = ("_any", "_local", "_reqid", "_socket")
 
     def __init__(self, address: bytes, port: int, netns_name: str = "") -> None:
         """An address of zeros is any. Raises KernelError, NoNamespace."""
@@ -189,6 +198,8 @@ class Listener:
             self._socket.close()
             raise _explained(error, f"listening at {text(address)} port {port}") from None
         self._local = (address, int(self._socket.getsockname()[1]))
+        self._reqid = 0
+        """Of the SAs that protect what is sent, by the socket's policy of the moment."""
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -209,15 +220,32 @@ class Listener:
             return []
         return [(data, peer, (local or address, port), mark) for data, peer, local, mark in found]
 
-    def send_many(self, datagrams: Sequence[tuple[bytes, Peer, Peer]]) -> int:
-        """Send (data, peer, local); how many could not be sent."""
+    def send_many(self, datagrams: Sequence[tuple[bytes, Peer, Peer]], reqid: int = 0) -> int:
+        """Send (data, peer, local); how many could not be sent.
+
+        `reqid`: by SAs with this one and no other way; 0: as the policies of the host say.
+        """
+        if not self._protected_by(reqid):
+            return len(datagrams)
         lost = 0
         for start in range(0, len(datagrams), _COUNT):
             lost += _outbox.send(self._socket.fileno(), datagrams[start : start + _COUNT], told=self._any)
         return lost
 
-    def send(self, data: bytes, peer: Peer, local: Peer) -> None:
-        """Send from an address of this socket's. Raises OSError."""
+    def _protected_by(self, reqid: int) -> bool:
+        """Have what is sent from now on protected by SAs with this reqid; False if the kernel refuses that."""
+        if reqid != self._reqid:
+            try:
+                set_policy(self._socket, Direction.OUT, reqid)
+            except OSError:
+                return False
+            self._reqid = reqid
+        return True
+
+    def send(self, data: bytes, peer: Peer, local: Peer, reqid: int = 0) -> None:
+        """Send from an address of this socket's, `reqid` as above. Raises OSError."""
+        if not self._protected_by(reqid):
+            raise OSError(errno.EPERM, "the policy of the socket could not be changed")
         target = (text(peer[0]), peer[1])
         if not self._any:
             self._socket.sendto(data, target)
@@ -247,22 +275,43 @@ def _set_up(sock: socket.socket, address: bytes, *, any_address: bool) -> None:
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
     except PermissionError:  # without CAP_NET_ADMIN: as much as the sysctl allows
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+    _tell_marks(sock)
+
+
+def _tell_marks(sock: socket.socket) -> None:
+    """Have the kernel tell the mark of each packet that is received."""
     with contextlib.suppress(OSError):  # before 5.19 the kernel does not know it
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVMARK, 1)
 
 
-def open_connected(local: Peer, remote: Peer, mark: int = 0) -> socket.socket:
+def set_policy(sock: socket.socket, direction: Direction, reqid: int) -> None:
+    """Have all that a socket sends, or takes, protected by an SA with this reqid, which the kernel's own L2TP data
+    obey too; 0: the host's policies decide. They are asked only where a socket has none of its own. Raises OSError."""
+    level, option = _XFRM_POLICY[socket.AddressFamily(sock.family)]
+    if reqid:
+        sock.setsockopt(level, option, xfrm.socket_policy(reqid, direction, sock.family))
+    else:
+        sock.setsockopt(level, option, None, 0)
+
+
+def open_connected(local: Peer, remote: Peer, mark: int = 0, reqid: int = 0) -> socket.socket:
     """A socket for one peer, in the thread's namespace. An empty local address: the route's. Raises KernelError.
 
+    With a reqid it sends by SAs with this one and no other way, and tells marks; see `receive`.
     Between `bind` and `connect` it receives what strangers send to that address and port: see `strays`.
     """
     sock = _udp_socket(remote[0])
     try:
         if mark:
             sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
+        if reqid:
+            _tell_marks(sock)
+            set_policy(sock, Direction.OUT, reqid)
         if local[0] or local[1]:
             sock.bind((text(local[0]) if local[0] else "", local[1]))
         sock.connect((text(remote[0]), remote[1]))
+        if reqid and BY_PORT:  # only now: what strangers sent meanwhile is for others
+            set_policy(sock, Direction.IN, reqid)
     except OSError as error:
         sock.close()
         ends = f"{text(local[0]) or 'any'} port {local[1]} to {text(remote[0])} port {remote[1]}"
@@ -270,15 +319,31 @@ def open_connected(local: Peer, remote: Peer, mark: int = 0) -> socket.socket:
     return sock
 
 
-def strays(sock: socket.socket) -> list[tuple[bytes, Peer]]:
+def reconnect(sock: socket.socket, remote: Peer) -> None:
+    """Have a tunnel's socket speak to its peer at another address or port from now on; the kernel's data follow.
+
+    Raises KernelError; then nothing has changed.
+    """
+    try:
+        sock.connect((text(remote[0]), remote[1]))
+    except OSError as error:
+        raise _explained(error, f"a socket to {text(remote[0])} port {remote[1]}") from None
+
+
+def receive(sock: socket.socket, limit: int = _COUNT) -> list[Stray]:
+    """(data, sender, mark) of what waits at a connected socket. Raises OSError."""
+    return [(data, peer, mark) for data, peer, _, mark in _slots.receive(sock.fileno(), limit)]
+
+
+def strays(sock: socket.socket) -> list[Stray]:
     """What a connected socket has received until now, from whomever."""
-    found = []
+    found: list[Stray] = []
     for _ in range(_TRIES):
         try:
-            more = _slots.receive(sock.fileno(), _COUNT)
+            more = receive(sock)
         except OSError:  # an ICMP error, told once
             continue
-        found += [(data, peer) for data, peer, _, _ in more]
+        found += more
         if len(more) < _COUNT:
             break
     return found

@@ -123,6 +123,13 @@ def policy_set(policy: Policy, device: Callable[[str], int], *, replace: bool = 
     return Message(NEWPOLICY, NLM_F_CREATE | NLM_F_EXCL, b"".join(body))
 
 
+def socket_policy(reqid: int, direction: Direction, fam: int) -> bytes:
+    """The policy of one socket (IP_XFRM_POLICY): all that it sends, or takes, is protected by an SA with this reqid."""
+    everything = _SELECTOR.pack(b"", b"", b"", fam, 0, 0, 0, 0, 0)
+    body = (everything, _FOREVER, _ZERO32, _POLICY_TAIL.pack(0, 0, direction, _ALLOW, 0, 0))
+    return b"".join((*body, _template(Template(reqid, Mode.TRANSPORT), fam)))
+
+
 def _policy_id(policy: Policy) -> bytes:
     return _selector(policy.selector) + _POLICY_ID_TAIL.pack(0, policy.direction) + _mark(policy.mark)
 

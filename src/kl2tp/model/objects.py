@@ -324,6 +324,7 @@ class Guard:
     netns: str
     remote: bytes
     local_port: int = 0
+    """0: any."""
     remote_port: int = 0
     """UDP ports; both 0 for IP protocol 115."""
 
@@ -334,7 +335,7 @@ class Guard:
         return ("guard", self.netns, self.remote.hex(), self.local_port, self.remote_port)
 
     def __str__(self) -> str:
-        ports = f" udp {self.local_port}<->{self.remote_port}" if self.local_port else " l2tp"
+        ports = f" udp {self.local_port or 'any'}<->{self.remote_port}" if self.remote_port else " l2tp"
         return f"guard {text(self.remote)}{ports}: drop what IPsec does not protect"
 
 
@@ -357,4 +358,50 @@ class Clamp:
         return f"mss clamp {self.ifname} ipv4 {self.mss4} ipv6 {self.mss6}"
 
 
-KernelObject: TypeAlias = Tunnel | Session | Link | Address | Route | Sa | Policy | Guard | Clamp
+Marks: TypeAlias = tuple[int, int]
+"""(base, mask): the mark of a packet that came out of an SA is base | (reqid & mask). They have no bit in common."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedPlace:
+    """Where we listen for peers with IPsec: nftables lets in only what came out of ESP, and marks it with its SA."""
+
+    netns: str
+    address: bytes
+    """Zeros: every address of the family."""
+    port: int
+    marks: Marks
+
+    kind: ClassVar[str] = "place"
+
+    @property
+    def key(self) -> Key:
+        return ("place", self.netns, self.address.hex(), self.port)
+
+    def __str__(self) -> str:
+        where = text(self.address) if any(self.address) else "any"
+        return f"place {where} udp {self.port}: only out of ESP, mark {self.marks[0]:#x}/{self.marks[1]:#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A tunnel of one peer: at guarded places nftables lets its id in only from this peer's SAs."""
+
+    netns: str
+    tunnel_id: int
+    """Ours, of 16 bits: it stands in every packet of L2TPv2."""
+    reqid: int
+
+    kind: ClassVar[str] = "binding"
+
+    @property
+    def key(self) -> Key:
+        return ("binding", self.netns, self.tunnel_id)
+
+    def __str__(self) -> str:
+        return f"binding of tunnel {self.tunnel_id} to reqid {self.reqid:#x}"
+
+
+Element: TypeAlias = Guard | Clamp | GuardedPlace | Binding
+"""What stands in the sets and maps of our nftables table."""
+KernelObject: TypeAlias = Tunnel | Session | Link | Address | Route | Sa | Policy | Element

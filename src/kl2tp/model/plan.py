@@ -127,6 +127,8 @@ _DISMANTLE = {
     "tunnel": Stage.DISMANTLE_TUNNEL,
     "sa": Stage.UNPROTECT_SA,
     "guard": Stage.UNPROTECT_GUARD,
+    "place": Stage.UNPROTECT_GUARD,
+    "binding": Stage.UNPROTECT_GUARD,
 }
 _BUILD = {
     "clamp": Stage.BUILD_CLAMP,
@@ -137,6 +139,8 @@ _BUILD = {
     "tunnel": Stage.BUILD_TUNNEL,
     "sa": Stage.PROTECT_SA,
     "guard": Stage.PROTECT_GUARD,
+    "place": Stage.PROTECT_GUARD,
+    "binding": Stage.PROTECT_GUARD,
 }
 _EXCLUSIVE = ("tunnel", "session", "link", "sa", "policy")
 """Kinds of which an equal one made by somebody else is a conflict: to share it would be to lose it with them."""

@@ -138,7 +138,7 @@ def test_the_connected_socket_hears_its_peer_and_the_listener_everybody_else(lis
     with peer() as known, peer() as stranger, udp.open_connected((ONE, port(listener)), place(known)) as sock:
         for each in (known, stranger):
             each.sendto(b"x", ("127.0.0.1", port(listener)))
-        assert udp.strays(sock) == [(b"x", place(known))]
+        assert udp.strays(sock) == [(b"x", place(known), 0)]
         assert heard(listener) == [(b"x", place(stranger), (ONE, port(listener)))]
 
 
@@ -154,7 +154,7 @@ def test_strays_are_what_came_so_far() -> None:
         assert udp.strays(sock) == []
         for number in range(70):
             other.sendto(bytes((number,)), sock.getsockname())
-        assert [data[0] for data, _ in udp.strays(sock)] == list(range(70))
+        assert [data[0] for data, _, _ in udp.strays(sock)] == list(range(70))
 
 
 def test_a_connection_that_cannot_be_names_both_ends() -> None:
