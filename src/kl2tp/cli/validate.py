@@ -62,7 +62,7 @@ def numbers(desired: Any) -> dict[str, int]:
     return {
         "tunnels": len(desired.tunnels),
         "sessions": sum(len(tunnel.sessions) for tunnel in desired.tunnels),
-        "protected": sum(1 for tunnel in desired.tunnels if tunnel.ipsec),
+        "protected": sum(1 for tunnel in desired.tunnels if tunnel.ipsec or tunnel.ike),
         "lns": len(desired.lns),
         "lac": len(desired.lac),
         "pools": len(desired.pools),

@@ -10,15 +10,44 @@ from kl2tp.model.spec import Mode
 from kl2tp.model.value import dataclass
 
 PSK, CERTIFICATE, EAP = "psk", "cert", "eap"
+ANYBODY = "%any"
+"""As `remote_id`: whoever can prove who he is."""
 
 IKE_PROPOSALS = (
     "aes256gcm16-prfsha384-x25519-ecp384",
     "aes256gcm16-prfsha256-x25519-ecp256-modp3072-modp2048",
     "aes256-sha256-x25519-ecp256-modp3072-modp2048",
 )
-"""What IKE offers and takes where nothing is said."""
+"""What IKEv2 offers and takes where nothing is said."""
+IKEV1_PROPOSALS = (
+    "aes256-sha384-ecp384",
+    "aes256-sha256-ecp256",
+    "aes256-sha256-modp3072",
+    "aes256-sha256-modp2048",
+    "aes128-sha256-ecp256",
+    "aes128-sha256-modp3072",
+    "aes128-sha256-modp2048",
+)
+"""The same for IKEv1, which has one algorithm of a kind in a proposal, and none that encrypts and authenticates."""
 ESP_PROPOSALS = ("aes256gcm16", "aes256-sha256")
 """The same for ESP; for IKEv1 and for IKEv2 without perfect forward secrecy at first, RFC 7296 1.2."""
+IKEV1_ESP_PROPOSALS = (*ESP_PROPOSALS, "aes128-sha256")
+"""strongSwan's own default with IKEv1 is the last one alone."""
+
+LEGACY_CLIENTS = "legacy-clients"
+LEGACY_PROPOSALS = (
+    *IKE_PROPOSALS,
+    *IKEV1_PROPOSALS,
+    "aes256-sha512-modp2048",
+    "aes256-sha1-ecp384",
+    "aes128-sha1-ecp256",
+    "aes256-sha1-modp2048",
+    "aes128-sha1-modp2048",
+)
+"""What the L2TP/IPsec clients of systems offer beside 3DES and MODP-1024: those of Windows 7 to 11 SHA-1 only, those of
+macOS and iOS SHA-2 too. Android's (up to 11) has no group but MODP-1024, so it is not among those that are served."""
+LEGACY_ESP_PROPOSALS = (*IKEV1_ESP_PROPOSALS, "aes256-sha1", "aes128-sha1")
+"""The same for ESP."""
 
 
 TUNNEL_REQIDS = 0x6B6C0000
@@ -61,7 +90,8 @@ class IkeSpec:
     local_id: str = ""
     """Who we are, as IKE identity; empty: our address, or the certificate's subject."""
     remote_id: str = ""
-    """Who the peer must be; empty: for a tunnel with a PSK the peer's address, otherwise whoever can prove himself."""
+    """Who the peer must be; empty: for a tunnel with a PSK the peer's address, otherwise whoever can prove himself, as
+    with ANYBODY. It may begin with `*` (`*@example.org`), and a certificate's subject may have `*` for values."""
     eap_user: str = ""
     """As EAP client: our name..."""
     eap_password_file: str = ""
@@ -97,3 +127,13 @@ class IkeSpec:
     LEAST_REQID. 0 for an LNS: charon gives each client one, from 1 on."""
     offers_weak: bool = False
     """Whether weak algorithms were asked for by name, with the word that says so."""
+
+    @property
+    def secret_files(self) -> tuple[str, ...]:
+        """The files that nobody else may read."""
+        return tuple(filter(None, (self.psk_file, self.key_file, self.eap_password_file)))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that are read for it."""
+        return (*self.secret_files, *self.certificate_files, *self.ca_files)

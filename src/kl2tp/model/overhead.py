@@ -15,10 +15,12 @@ kernel sends:
 The path MTU counts from the outer IP header on, like the MTU of an Ethernet device.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from kl2tp.model.algorithms import esp_ciphers
 from kl2tp.model.ciphers import CIPHERS, Cipher
+from kl2tp.model.ike import IkeSpec
 from kl2tp.model.spec import Encap, L2Spec, Mode, SessionSpec, TunnelSpec
 
 IPV4_HEADER, IPV6_HEADER, UDP_HEADER, TCP_HEADER = 20, 40, 8, 20
@@ -94,17 +96,20 @@ class Stack:
 
     def mtu(self, path_mtu: int) -> int:
         """The largest inner IP packet whose outer packet fits the path, bytes. ValueError if none does."""
-        if self.cipher is None:
-            inner = path_mtu - self.ip_header - self._l2tp
-        else:
-            alignment = _alignment(self.cipher)
-            room = (path_mtu - self._esp) // alignment * alignment
-            inner = room - ESP_TRAILER - self._inner_header - self._l2tp
+        inner = self._room(path_mtu)
         if path_mtu < (least := LEAST_MTU[self.ipv6]):
             raise ValueError(f"a path MTU of {path_mtu} is below the {least} that IPv{6 if self.ipv6 else 4} needs")
         if inner < LEAST_MTU[False]:
             raise ValueError(f"a path MTU of {path_mtu} is too small: no IP packet of {LEAST_MTU[False]} bytes fits")
         return inner
+
+    def _room(self, path_mtu: int) -> int:
+        """The same, whether it makes sense or not."""
+        if self.cipher is None:
+            return path_mtu - self.ip_header - self._l2tp
+        alignment = _alignment(self.cipher)
+        room = (path_mtu - self._esp) // alignment * alignment
+        return room - ESP_TRAILER - self._inner_header - self._l2tp
 
     @property
     def _l2tp(self) -> int:
@@ -245,10 +250,25 @@ def overhead(stack: Stack, path_mtu: int) -> Overhead:
     return Overhead(stack, path_mtu, mtu, mss4(mtu), mss6(mtu))
 
 
+def with_ike(stack: Stack, ike: IkeSpec | None, path_mtu: int) -> Stack:
+    """The same packets within ESP whose keys IKE negotiates; `stack` itself if it does not.
+
+    Cipher and NAT traversal turn out only when it has: so they are the ones that leave the least room on this path,
+    which are ESP in UDP and one of the proposals.
+    """
+    return stack if ike is None else _least_room(stack, ike.esp_proposals, ike.mode, path_mtu)
+
+
+@lru_cache(maxsize=1024)
+def _least_room(stack: Stack, proposals: tuple[str, ...], mode: Mode, path_mtu: int) -> Stack:
+    stacks = (replace(stack, cipher=one, mode=mode, nat_traversal=True) for one in esp_ciphers(proposals))
+    return min(stacks, key=lambda one: one._room(path_mtu))
+
+
 def stack_of(tunnel: TunnelSpec, session: SessionSpec) -> Stack:
     """How the packets of a session are wrapped. Raises ValueError for what cannot be combined."""
     ipsec = tunnel.ipsec
-    return Stack(
+    stack = Stack(
         encap=tunnel.encap,
         ipv6=len(tunnel.remote) == 16,
         cookie=session.cookie.length if session.cookie.peer is None else len(session.cookie.peer),
@@ -258,6 +278,7 @@ def stack_of(tunnel: TunnelSpec, session: SessionSpec) -> Stack:
         mode=ipsec.mode if ipsec else Mode.TRANSPORT,
         nat_traversal=bool(ipsec and ipsec.nat_remote_port),
     )
+    return with_ike(stack, tunnel.ike, tunnel.path_mtu)
 
 
 def for_session(tunnel: TunnelSpec, session: SessionSpec) -> Overhead:

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kl2tp.model.algorithms import ALGORITHMS, esp_ciphers
 from kl2tp.model.ciphers import CIPHERS, Cipher
-from kl2tp.model.overhead import Layer, Stack, for_session, mss4, mss6, overhead
+from kl2tp.model.ike import IkeSpec
+from kl2tp.model.overhead import Layer, Stack, for_session, mss4, mss6, overhead, with_ike
 from kl2tp.model.spec import (
     CookieSpec,
     Encap,
@@ -267,3 +269,55 @@ def test_a_plain_session_has_the_overhead_of_l2tp_alone() -> None:
 def test_equal_sessions_share_one_value() -> None:
     assert for_session(tunnel(), session()) is for_session(tunnel(), session())
     assert overhead(Stack(), 1500) == dataclasses.replace(overhead(Stack(), 1500))
+
+
+# What IKE negotiates
+
+
+def test_with_ike_the_layers_are_those_that_leave_the_least_room() -> None:
+    ike = IkeSpec(esp_proposals=("aes256gcm16", "aes256-sha512", "aes128-sha256"), mode=Mode.TUNNEL)
+    found = for_session(tunnel(encap=UDP, ike=ike), session())
+    assert found.stack == Stack(encap=UDP, cipher=CIPHERS["aes256-sha512"], mode=TUNNEL, nat_traversal=True)
+    for name in ("aes256gcm16", "aes256-sha512", "aes128-sha256"):
+        for nat in (False, True):
+            assert Stack(encap=UDP, cipher=CIPHERS[name], mode=TUNNEL, nat_traversal=nat).mtu(1500) >= found.mtu
+
+
+@pytest.mark.parametrize("path_mtu", range(1400, 1432))
+def test_which_cipher_is_the_worst_depends_on_the_path(path_mtu: int) -> None:
+    """Blocks of 16 bytes waste up to 15, so that a shorter ICV may come to cost more."""
+    ike = IkeSpec(esp_proposals=("aes256-sha1", "aes256ctr-sha512"))
+    worst = with_ike(Stack(version=2), ike, path_mtu)
+    rooms = [
+        dataclasses.replace(worst, cipher=cipher).mtu(path_mtu)
+        for cipher in esp_ciphers(("aes256-sha1", "aes256ctr-sha512"))
+    ]
+    assert worst.mtu(path_mtu) == min(rooms)
+
+
+def test_without_ike_nothing_changes() -> None:
+    stack = Stack(version=2)
+    assert with_ike(stack, None, 1500) is stack
+
+
+@pytest.mark.parametrize(
+    ("proposals", "names"),
+    [
+        (("aes256gcm16",), ["aes256gcm16"]),
+        (("aes256gcm16-aes128gcm16-ecp256-esn",), ["aes256gcm16", "aes128gcm16"]),
+        (("aes256-aes128-sha256-sha1",), ["aes256-sha256", "aes256-sha1", "aes128-sha256", "aes128-sha1"]),
+        (("aes256-sha256", "aes256-sha256-modp2048"), ["aes256-sha256"]),
+    ],
+)
+def test_every_transform_of_the_proposals_is_reckoned_with(proposals: tuple[str, ...], names: list[str]) -> None:
+    assert [cipher.name for cipher in esp_ciphers(proposals)] == names
+
+
+@pytest.mark.parametrize("name", list(CIPHERS))
+def test_ciphers_for_static_keys_cost_the_same_with_ike(name: str) -> None:
+    """The lengths of the two tables agree."""
+    (cipher,) = esp_ciphers((name,))
+    assert cipher is CIPHERS[name]
+    encryption, *integrity = (ALGORITHMS[word] for word in name.split("-"))
+    icv = integrity[0].icv if integrity else encryption.icv
+    assert (encryption.iv, encryption.block, icv) == (cipher.iv, cipher.block, cipher.icv)
