@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from kernel.rig.net import Host, Late
@@ -22,7 +22,8 @@ _PIPE_SIZE = 1 << 20
 class Program:
     """A running program whose output is kept."""
 
-    def __init__(self, host: Host, command: Sequence[str]) -> None:
+    def __init__(self, host: Host, command: Sequence[str], *, prepare: Callable[[], object] | None = None) -> None:
+        """`prepare` is what the child does before it becomes the program."""
         self.name = Path(command[0]).name
         self._output = b""
         self._seen = 0
@@ -30,7 +31,9 @@ class Program:
         fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
         os.set_blocking(self._read, False)
         with host.entered():
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=write, stderr=write)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=write, stderr=write, preexec_fn=prepare
+            )
         os.close(write)
 
     @property

@@ -26,6 +26,8 @@ class Xl2tpd:
         self.host, self.terms = host, terms
         self.directory = directory / f"xl2tpd-{host.name}"
         self.directory.mkdir(exist_ok=True)
+        self.address = f"192.0.2.{host.number}"
+        """Ours."""
         self.program: Program | None = None
 
     # -- its files -------------------------------------------------------------------------------------------------
@@ -34,7 +36,7 @@ class Xl2tpd:
         raise NotImplementedError
 
     def _global(self) -> Section:
-        return {"listen-addr": f"192.0.2.{self.host.number}", "auth file": str(self.directory / "l2tp-secrets")}
+        return {"listen-addr": self.address, "auth file": str(self.directory / "l2tp-secrets")}
 
     def _control(self, name: str) -> Section:
         terms = self.terms
@@ -116,12 +118,12 @@ class Lac(Xl2tpd):
 
     def __init__(self, host: Host, directory: Path, terms: Terms, server: Host, number: int = 1) -> None:
         super().__init__(host, directory, terms)
-        self._server = server
+        self.server_address = f"192.0.2.{server.number}"
         self.user, self.password = user(number), password(number)
 
     def _sections(self) -> dict[str, Section]:
         pppd.client_options(self.directory, self.terms, self.user, self.password)
-        dial = {"lns": f"192.0.2.{self._server.number}", "autodial": "yes", "redial": "no"}
+        dial = {"lns": self.server_address, "autodial": "yes", "redial": "no"}
         return {f"lac {ENTRY}": dial | self._control(LAC_NAME)}
 
     def wait_pppd_said(self, words: str) -> None:
