@@ -221,6 +221,8 @@ def _daemon(fields: Fields) -> DaemonSpec:
         interval: float = fields.get("resync_interval", default.resync_interval)
         level: str = fields.get("log_level", default.log_level)
         keep: bool = fields.get("keep_calls", default.keep_calls)
+        charon: str = fields.get("charon", default.charon)
+        marks: tuple[int, int] = fields.get("marks", default.marks)
     except Broken:
         return default
-    return DaemonSpec(float(interval), level, keep)
+    return DaemonSpec(float(interval), level, keep, charon, marks)

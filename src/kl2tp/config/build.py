@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from kl2tp.config.conflicts import Claims
 from kl2tp.config.draft import Draft
 from kl2tp.config.fields import Bases, Broken, Fields, unknown
+from kl2tp.config.ike_schema import IKE
 from kl2tp.config.problem import Mark, Problems, where
 from kl2tp.config.protection import ProtectionBuilder
 from kl2tp.config.scalar import link_local, version
-from kl2tp.config.schema import DEFAULTS, INTERFACE, IPSEC, SESSION, SET, TUNNEL
+from kl2tp.config.schema import INTERFACE, IPSEC, SESSION, SET, TUNNEL
 from kl2tp.config.sessions import SessionBuilder
 from kl2tp.model import addr
 from kl2tp.model.overhead import Stack, stack_of
@@ -26,10 +27,12 @@ MAX_TUNNELS = 200_000
 
 def bases(defaults: Fields | None) -> Bases:
     """What each section inherits."""
+    ipsec = _part(defaults, "ipsec")
     return {
         TUNNEL: defaults,
         SET: defaults,
-        IPSEC: _part(defaults, "ipsec"),
+        IPSEC: ipsec,
+        IKE: _part(ipsec, "ike"),
         SESSION: _part(defaults, "session"),
         INTERFACE: _part(defaults, "interface"),
     }
@@ -41,7 +44,7 @@ def _part(defaults: Fields | None, key: str) -> Fields | None:
     try:
         part: Fields | None = defaults.get(key)
     except Broken:
-        section = DEFAULTS.keys[key].section
+        section = defaults.section.keys[key].section
         assert section is not None
         return unknown(section, defaults.mark)
     return part
@@ -151,7 +154,7 @@ class Builder:
             draft.ipsec,
             draft.secret_file,
             draft.sessions,
-            None,
+            draft.ike,
             self._place(draft.mark),
         )
 
@@ -259,8 +262,8 @@ class Builder:
     def _secret(self, draft: Draft) -> None:
         fields = draft.fields
         secret: str = fields.get("secret_file", "")
-        draft.secret_file = "" if draft.protected else self._share(secret)
-        if secret and draft.protected and "secret_file" in fields.own and "ipsec" in fields.own:
+        draft.secret_file = "" if draft.keyed else self._share(secret)
+        if secret and draft.keyed and "secret_file" in fields.own and "ipsec" in fields.own:
             at = where(fields.place("ipsec"))
             message = f"{draft.name}: secret_file is not used, as ipsec (at {at}) has a key"
             hint = "remove it: cookies come from the key of ipsec"
@@ -277,6 +280,8 @@ class Builder:
             self.claims.nat_port(netns, local, draft.ipsec.nat_local_port, (nat, draft.name))
         claim = (draft.fields.place("remote"), draft.name)
         self.claims.path(netns, (local, remote), ports, draft.protected, claim)
+        if draft.ike is not None:
+            self.claims.ike(local, remote, draft.ike, (draft.fields.get("ipsec").place("ike"), draft.name))
 
     def _sessions(self, draft: Draft) -> None:
         """Routes are claimed in one step, so that the second one of two is the one that is reported."""

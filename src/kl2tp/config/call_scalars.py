@@ -1,7 +1,7 @@
 """What the text of a scalar means, continued: the types that only calls need."""
 
 import re
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from kl2tp.config.problem import Bad
 from kl2tp.config.scalar import (
@@ -9,7 +9,6 @@ from kl2tp.config.scalar import (
     ENDPOINT,
     MAX_DEVICE,
     NAME,
-    OFF,
     Net,
     Type,
     device,
@@ -299,14 +298,3 @@ def _auth(text: str) -> str:
 
 
 AUTH = Type(" | ".join((*AUTH_METHODS, "none")), _auth, {**{word: word for word in AUTH_METHODS}, "none": ""})
-
-
-def _not_yet(text: str) -> bool:
-    raise Bad(NO_IPSEC_YET.message, NO_IPSEC_YET.hint)
-
-
-NO_IPSEC_YET = Bad(
-    "IPsec for calls is not supported yet",
-    "static keys can't serve peers that are not known beforehand, IKE will; until then: ipsec: off",
-)
-NO_IPSEC: Type[Any] = Type("off", _not_yet, OFF.words, instead=NO_IPSEC_YET)

@@ -1,6 +1,7 @@
 """The part of the table of keys that is about calls: lns, lac, pools, users."""
 
 from kl2tp.config import call_scalars, scalar
+from kl2tp.config.ike_schema import IKE, LAC_IPSEC, LNS_IPSEC
 from kl2tp.config.key import Key, Section, inheritable, section
 
 # fmt: off
@@ -171,8 +172,6 @@ _CALLS = (
     Key("reorder", scalar.REORDER,
         "How long a packet that came too early waits for those before it, milliseconds.",
         eg="50ms", default="0", inherited=True, fills=("LnsSpec.reorder_ms", "LacSpec.reorder_ms")),
-    Key("ipsec", call_scalars.NO_IPSEC, "Protection of calls is not supported yet: off is all that may stand here.",
-        eg="off", default="off", inherited=True),
 )
 
 LNS = section(
@@ -189,6 +188,9 @@ LNS = section(
         "secret too.",
         eg="[branch-*]", default="all", many=True, alias="host_name", fills=("LnsSpec.host_names",)),
     *_CALLS,
+    Key("ipsec", None, "Protection by ESP.",
+        eg="{ike: {psk_file: /etc/kl2tp/ike.psk}}", default="off", section=LNS_IPSEC, inherited=True,
+        fills=("LnsSpec.ike",)),
     Key("interface", None, "The network devices of the calls.",
         eg="office{n}", section=LNS_INTERFACE, inherited=True, fills=("LnsSpec.interface",)),
     Key("limits", None, "What is too much.", eg="{sessions: 1000}",
@@ -221,6 +223,9 @@ LAC = section(
         eg="/etc/kl2tp/branch1.password", default="what the users' files say of the user", inherited=True,
         fills=("LacSpec.password_file",)),
     *_CALLS,
+    Key("ipsec", None, "Protection by ESP.",
+        eg="{ike: {psk_file: /etc/kl2tp/ike.psk}}", default="off", section=LAC_IPSEC, inherited=True,
+        fills=("LacSpec.ike",)),
     Key("interface", None, "The network device of the call.",
         eg="{name: hq0, routes: [10.0.0.0/8]}", section=LAC_INTERFACE, inherited=True, fills=("LacSpec.interface",)),
     Key("outgoing", scalar.BOOLEAN,
@@ -273,6 +278,6 @@ DEFAULTS_LAC = inheritable("defaults.lac", "What every call that we place inheri
 
 SECTIONS: tuple[Section, ...] = (
     *(LNS, LAC, CONTROL, RETRANSMIT, PPP, ECHO, LNS_INTERFACE, LAC_INTERFACE, CALL_ROUTE),
-    *(LIMITS, HOOKS, RETRY, POOL, USERS),
+    *(LIMITS, HOOKS, RETRY, LNS_IPSEC, LAC_IPSEC, IKE, POOL, USERS),
 )
 """In the order of the reference."""

@@ -23,6 +23,7 @@ from kl2tp.config.call_schema import (
 )
 from kl2tp.config.conflicts import Claim, Claims
 from kl2tp.config.fields import Bases, Broken, Fields, unknown
+from kl2tp.config.ike_schema import IKE, LAC_IPSEC, LNS_IPSEC
 from kl2tp.config.key import Section
 from kl2tp.config.pools import PoolBuilder
 from kl2tp.config.problem import Mark, Problems, where
@@ -38,6 +39,8 @@ def bases(defaults: Fields | None, kind: str) -> Bases:
     whole = _part(defaults, kind, DEFAULTS_LNS if kind == "lns" else DEFAULTS_LAC)
     control, ppp = _part(whole, "control", CONTROL), _part(whole, "ppp", PPP)
     interface = LNS_INTERFACE if kind == "lns" else LAC_INTERFACE
+    protection = LNS_IPSEC if kind == "lns" else LAC_IPSEC
+    ipsec = _part(whole, "ipsec", protection)
     found: Bases = {
         LNS if kind == "lns" else LAC: whole,
         CONTROL: control,
@@ -46,6 +49,8 @@ def bases(defaults: Fields | None, kind: str) -> Bases:
         ECHO: _part(ppp, "echo", ECHO),
         interface: _part(whole, "interface", interface),
         HOOKS: _part(whole, "hooks", HOOKS),
+        protection: ipsec,
+        IKE: _part(ipsec, "ike", IKE),
     }
     more = (LIMITS, "limits") if kind == "lns" else (RETRY, "retry")
     return {**found, more[0]: _part(whole, more[1], more[0])}

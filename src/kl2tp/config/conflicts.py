@@ -8,11 +8,17 @@ from typing import TypeAlias
 
 from kl2tp.config.problem import Mark, Problems
 from kl2tp.model import addr
+from kl2tp.model.ike import IkeSpec
 from kl2tp.model.spec import Encap, RouteSpec
 
 Claim: TypeAlias = tuple[Mark, str]
 """Where something was claimed, and by what."""
 Table: TypeAlias = dict[object, Claim]
+Paths: TypeAlias = dict[tuple[str, bytes, tuple[int, int]], Claim]
+"""By (namespace, remote, ports)."""
+
+CHARON_PORTS = (500, 4500)
+"""UDP ports of IKE and of ESP in UDP, RFC 3947 and 3948: charon has them at every address."""
 
 
 def _text(claim: Claim) -> str:
@@ -37,8 +43,11 @@ class Claims:
         self.sessions_over_ip: Table = {}
         self.sessions_over_udp: Table = {}
         self.protected_pairs: Table = {}
-        self.protected: Table = {}
-        self.clear: Table = {}
+        self.protected: Paths = {}
+        self.clear: Paths = {}
+        self.connections: Table = {}
+        self.charon: Claim | None = None
+        """The first for whom charon is needed."""
         self.devices: Table = {}
         self.masters: Table = {}
         self.macs: Table = {}
@@ -93,6 +102,7 @@ class Claims:
             self.refuse(claim, first, what, hint, "port")
         elif key in self.nat_ports:
             self._both_uses(claim, self.nat_ports[key], port)
+        self._charon_too(netns, port, claim)
 
     def nat_port(self, netns: str, local: bytes, port: int, claim: Claim) -> None:
         """A local UDP port for ESP: tunnels share it, but not with L2TP."""
@@ -100,10 +110,31 @@ class Claims:
         self.nat_ports.setdefault(key, claim)
         if key in self.ports:
             self._both_uses(claim, self.ports[key], port)
+        self._charon_too(netns, port, claim)
 
     def _both_uses(self, claim: Claim, first: Claim, port: int) -> None:
         what = f"the port {port} can't serve both L2TP and ESP in UDP; see"
         self.refuse(claim, first, what, "nat_traversal usually is 4500/4500", "nat")
+
+    def ike(self, local: bytes, remote: bytes, ike: IkeSpec, claim: Claim) -> None:
+        """A tunnel's connection in charon, which knows the ends and who they say they are, but no ports."""
+        first = self.connections.setdefault((local, remote, ike.local_id, ike.remote_id), claim)
+        if first is not claim:
+            what = f"IKE can't tell this tunnel to {addr.text(remote)} from the one of"
+            hint = "use one tunnel with several sessions, or give each end of each a local_id and remote_id"
+            self.refuse(claim, first, what, hint, "connection")
+        if self.charon is None:
+            self.charon = claim
+            for table in (self.ports, self.nat_ports):
+                for key, other in table.items():
+                    if isinstance(key, tuple):
+                        self._charon_too(key[0], key[2], other)
+
+    def _charon_too(self, netns: str, port: int, claim: Claim) -> None:
+        if port in CHARON_PORTS and self.charon is not None and not netns:
+            what = f"the UDP port {port} is charon's, which serves"
+            hint = "choose another one; where it is for nat_traversal on both ends, as in 4510/4510"
+            self.refuse(claim, self.charon, what, hint, "charon")
 
     def path(
         self, netns: str, ends: tuple[bytes, bytes], ports: tuple[int, int], protected: bool, claim: Claim

@@ -4,6 +4,7 @@ from typing import Any
 
 from kl2tp.config.fields import Broken, Fields
 from kl2tp.config.problem import Mark
+from kl2tp.model.ike import IkeSpec
 from kl2tp.model.spec import Encap, IpsecSpec, RouteSpec, SessionSpec
 
 
@@ -15,7 +16,7 @@ class Draft:
     """
 
     __slots__ = (
-        "encap", "fields", "ids", "ids_taken", "ipsec", "local", "mark", "name", "netns", "path_mtu",
+        "encap", "fields", "ids", "ids_taken", "ike", "ipsec", "keyed", "local", "mark", "name", "netns", "path_mtu",
         "ports", "protected", "remote", "route", "route_device", "secret_file", "sessions",
     )  # fmt: skip
 
@@ -35,7 +36,10 @@ class Draft:
     route: RouteSpec | None
     route_device: str
     protected: bool
+    keyed: bool
+    """It has a static key, from which cookies can be derived."""
     ipsec: IpsecSpec | None
+    ike: IkeSpec | None
     secret_file: str
     sessions: tuple[SessionSpec, ...]
 

@@ -12,11 +12,14 @@ from kl2tp.config.call_scalars import PORT, PoolRange, Socket
 from kl2tp.config.call_schema import LAC, LAC_INTERFACE, LNS_INTERFACE
 from kl2tp.config.conflicts import Claim, Claims
 from kl2tp.config.fields import Broken, Fields
+from kl2tp.config.ike import For, IkeBuilder, wanted
+from kl2tp.config.ike_places import Places
 from kl2tp.config.pools import Domain, PoolBuilder
 from kl2tp.config.problem import Bad, Mark, Problems, where
 from kl2tp.config.scalar import device, version
 from kl2tp.model import addr
 from kl2tp.model.calls import CallInterfaceSpec, LacSpec, LnsSpec, PoolSpec, PppSpec, UsersSpec
+from kl2tp.model.ike import LEAST_REQID, IkeSpec
 from kl2tp.model.spec import RouteSpec
 
 T = TypeVar("T")
@@ -35,6 +38,8 @@ class ProfileBuilder:
         self.claims = claims
         self.pools = pools
         self.users = users
+        self.ike = IkeBuilder(problems)
+        self.places = Places(claims)
         self._selectors: dict[object, Claim] = {}
         self._patterns: list[tuple[str, str, Claim]] = []
         self._own: list[tuple[Domain, bytes]] = []
@@ -95,6 +100,32 @@ class ProfileBuilder:
             message = f"nobody can log in: auth is {names}, and users names no file"
             parts.refuse(parts.part("ppp"), "auth", message, "users: /etc/kl2tp/users.yaml; or auth: none")
 
+    def _protection(self, parts: Parts, whose: For) -> tuple[IkeSpec | None]:
+        """What IKE negotiates, if it does. Raises `Broken`."""
+        ipsec = parts.part("ipsec")
+        ike = None if ipsec is None or "off" in ipsec.own else wanted(ipsec)
+        if ipsec is None or ike is None:
+            self._needs_ike(parts, ipsec)
+            return (None,)
+        reqid = self._reqid(parts, ipsec) if whose is For.LAC else 0
+        return (self.ike.build(parts.name, whose, ipsec, ike, reqid),)
+
+    def _needs_ike(self, parts: Parts, ipsec: Fields | None) -> None:
+        """Whoever writes `ipsec` means it."""
+        if ipsec is not None and "off" not in ipsec.own and "ike" not in ipsec.own:
+            parts.refuse(
+                ipsec, "ike", "ipsec says nothing of ike", "ike: {psk_file: /etc/kl2tp/ike.psk}; or ipsec: off"
+            )
+            raise Broken
+
+    def _reqid(self, parts: Parts, ipsec: Fields) -> int:
+        given: int | None = ipsec.get("reqid")
+        if given is not None and given < LEAST_REQID:
+            message = f"with ike a reqid of {given} is charon's own, for clients of an LNS"
+            parts.refuse(ipsec, "reqid", message, f"choose one from {LEAST_REQID:#x} on, or leave it out")
+            raise Broken
+        return self.places.reqid(parts.name, given, (ipsec.place("reqid"), parts.name))
+
     # LNS
 
     def lns(self, name: str, mark: Mark, fields: Fields) -> LnsSpec | None:
@@ -106,13 +137,19 @@ class ProfileBuilder:
         interface = self._attempt(self._lns_interface, parts)
         domain = ("", "") if interface is None else self._devices(name, parts, interface)
         ppp = self._attempt(self._lns_ppp, parts, domain)
-        if fields.broken or not (control and limits and hooks and sequencing and selectors and interface and ppp):
+        ike = self._attempt(self._protection, parts, For.LNS)
+        if selectors and ike:
+            place = fields.place("ipsec") if "ipsec" in fields.own else mark
+            self.places.lns(selectors[0] or (ALL4, ALL6), ike[0], (place, name))
+        if fields.broken or not (
+            control and limits and hooks and sequencing and selectors and interface and ppp and ike
+        ):
             return None
         listen, peers, host_names = selectors
         self._own += [(domain, address) for address, _ in listen if not domain[0]]
         return LnsSpec(
             name, listen, peers, host_names, control, ppp, interface, limits, hooks, *sequencing,
-            fields.get("sessions_per_user", 0), None, where(mark),
+            fields.get("sessions_per_user", 0), *ike, where(mark),
         )  # fmt: skip
 
     def _lns_interface(self, parts: Parts) -> CallInterfaceSpec:
@@ -171,7 +208,10 @@ class ProfileBuilder:
         domain = ("", "") if interface is None else self._devices(name, parts, interface)
         routes = None if interface is None else self._attempt(self._routes, parts, domain, interface)
         ppp = self._attempt(self._lac_ppp, parts, domain)
-        if fields.broken or not (control and retry and hooks and sequencing and ends and interface and ppp):
+        ike = self._attempt(self._protection, parts, For.LAC)
+        if ends and ike:
+            self.places.lac(ends[1], ends[0], ike[0], (fields.place("remote"), name))
+        if fields.broken or not (control and retry and hooks and sequencing and ends and interface and ppp and ike):
             return None
         if routes is None:
             return None
@@ -179,7 +219,7 @@ class ProfileBuilder:
         return LacSpec(
             name, remotes, local, fields.get("user", ""), fields.get("password_file", ""), control, ppp, interface,
             hooks, routes, *sequencing, fields.get("outgoing", False), fields.get("called_number", ""),
-            fields.get("persist", True), *retry, fields.get("own_tunnel", False), None, where(mark),
+            fields.get("persist", True), *retry, fields.get("own_tunnel", False), *ike, where(mark),
         )  # fmt: skip
 
     def _ends(self, parts: Parts) -> tuple[tuple[Socket, ...], Socket]:
@@ -258,6 +298,7 @@ class ProfileBuilder:
 
     def finish(self) -> tuple[PoolSpec, ...]:
         """Check the names of devices, and give the pools, without what is our own."""
+        self.places.finish()
         for netns, text, claim in self._patterns:
             self._collides(netns, text, claim)
         domains = {domain for pool in self.pools.pools.values() for domain in pool.domains}

@@ -3,8 +3,9 @@
 from functools import lru_cache
 from typing import Any
 
-from kl2tp.config import call_schema, scalar, template
+from kl2tp.config import call_schema, ike_scalars, scalar, template
 from kl2tp.config import reference as _reference
+from kl2tp.config.ike_schema import IKE, LAC_IPSEC, LNS_IPSEC
 from kl2tp.config.key import Key, Section, inheritable, section
 
 # fmt: off
@@ -19,6 +20,12 @@ DAEMON = section(
     Key("keep_calls", scalar.BOOLEAN,
         "Whether calls outlive a stop of the daemon, as they do a crash or `kl2tp restart`: the keeper holds them.",
         eg="true", default="false", fills=("DaemonSpec.keep_calls",)),
+    Key("charon", ike_scalars.CHARON, "strongSwan's charon, which negotiates where ike is: its vici socket.",
+        eg="unix:///run/strongswan/charon.vici", default="unix:///run/charon.vici", fills=("DaemonSpec.charon",)),
+    Key("marks", ike_scalars.MARKS,
+        "Packet marks for the clients of an LNS in IPsec, one each: those that are BASE where MASK has ones. Keep your "
+        "firewall's marks clear of them.",
+        eg="0x40000000/0xffff0000", default="0x6b000000/0xffff0000", fills=("DaemonSpec.marks",)),
 )
 
 PEER_ROUTE = section(
@@ -40,7 +47,10 @@ OFFLOAD = section(
 
 IPSEC = section(
     "ipsec",
-    "Protection by ESP with static keys: no packet of the tunnel leaves or enters in clear. Short form: off.",
+    "Protection by ESP, with static keys or with those that IKE negotiates: no packet of the tunnel leaves or enters "
+    "in clear. All keys but ike, mode, reqid and replay_window are about static keys. Short form: off.",
+    Key("ike", None, "The keys are negotiated.",
+        eg="{psk_file: /etc/kl2tp/ike.psk}", section=IKE, inherited=True, fills=("TunnelSpec.ike",)),
     Key("proposal", scalar.PROPOSAL, "The cipher.",
         eg="chacha20poly1305", default="aes256gcm16", inherited=True, fills=("IpsecSpec.cipher",)),
     Key("key_file", scalar.FILE, "The key file, the same on both ends; `kl2tp genkey` makes one.",
@@ -50,14 +60,15 @@ IPSEC = section(
     Key("credential", scalar.CREDENTIAL, "The systemd credential that holds the key file (LoadCredential=).",
         eg="madrid.key", inherited=True, fills=("IpsecSpec.key_file",)),
     Key("mode", scalar.MODE, "transport costs 20 bytes (IPv6: 40) less than tunnel. Both ends must agree.",
-        eg="tunnel", default="transport", inherited=True, fills=("IpsecSpec.mode",)),
+        eg="tunnel", default="transport", inherited=True, fills=("IpsecSpec.mode", "IkeSpec.mode")),
     Key("reqid", scalar.REQID, "The number that ties policies to their SAs.",
-        eg="4001", default="0x6b6c0000 + our tunnel id", fills=("IpsecSpec.reqid",)),
+        eg="4001", default="0x6b6c0000 + our tunnel id", fills=("IpsecSpec.reqid", "IkeSpec.reqid")),
     Key("esn", scalar.BOOLEAN, "Extended sequence numbers (RFC 4303 2.2.1). Both ends must agree.",
         eg="true", default="false", inherited=True, fills=("IpsecSpec.esn",)),
     Key("replay_window", scalar.WINDOW,
         "Packets. 0 checks nothing: right for static keys, as a peer that restarts counts from 1 again.",
-        eg="128", default="0; 64 with esn", inherited=True, fills=("IpsecSpec.replay_window",)),
+        eg="128", default="0; 64 with esn; 128 with ike", inherited=True,
+        fills=("IpsecSpec.replay_window", "IkeSpec.replay_window")),
     Key("nat_traversal", scalar.NAT,
         "ESP in UDP (RFC 3948): our port and the peer's. Set side too, as the ends see different addresses.",
         eg="4500/4500", default="off", inherited=True,
@@ -225,13 +236,12 @@ TOP = section(
 
 # fmt: on
 
-_LATER = " is not supported yet"
 _SECRETS = ("key", "keys", "secret", "shared_secret", "psk", "password", "passphrase")
 _FILE = "put it into a file that only root can read, and name that file"
-_BY_FILE = ("key_file", "secret_file", "password_file", "files")
+_BY_FILE = ("psk_file", "key_file", "secret_file", "password_file", "files")
 """Keys that name files with secrets."""
+_STATIC = "static keys can't serve peers that are not known beforehand: ike: {psk_file: /etc/kl2tp/ike.psk}"
 ADVICE: dict[str, tuple[str, str]] = {
-    "ike": (_LATER, "only static keys are: name a key_file, key_dir or credential"),
     **dict.fromkeys(_SECRETS, (": a secret never stands in the configuration", _FILE)),
 }
 """Keys that people expect, with what to say about them: after the word, and as a hint."""
@@ -271,6 +281,24 @@ SYNONYMS: dict[str, str] = {
         "users": "user accounts chap_secrets",
         "listen": "listen_addr listen_address bind",
         "pool": "ip_pool",
+        "version": "keyexchange ike_version",
+        "remote_auth": "rightauth peer_auth",
+        "psk_file": "secret_file secrets",
+        "certificate_file": "cert certs certificate certificates leftcert cert_file",
+        "private_key_file": "key_file private_key privatekey",
+        "ca_file": "ca cacert cacerts ca_cert trust",
+        "local_id": "leftid left_id my_id id_local identity",
+        "remote_id": "rightid right_id id_remote peer_identity",
+        "proposals": "ike phase1 ike_proposals ciphers",
+        "esp_proposals": "esp phase2 phase2alg",
+        "rekey": "lifetime salifetime rekey_time life_time keylife",
+        "ike_rekey": "ikelifetime ike_rekey_time ike_lifetime",
+        "reauth": "reauth_time",
+        "dpd": "dpd_delay dpddelay",
+        "dpd_timeout": "dpdtimeout",
+        "initiate": "auto start_action",
+        "charon": "vici vici_socket strongswan",
+        "marks": "fwmark mark_range",
         "auth": "authentication require",
         "nbns": "wins ms_wins",
         "hello": "hello_interval keepalive",
@@ -295,7 +323,8 @@ def advice(where: Section, word: str) -> tuple[str, str, str]:
     """What to say about an unknown key: (message, hint, the key that was probably meant)."""
     if word.lower() in ADVICE:
         what, hint = ADVICE[word.lower()]
-        return f"{word}{what}", hint, next((key for key in _BY_FILE if key in where.keys), "")
+        files = sorted(_BY_FILE, key=lambda key: key[:4] != word.lower()[:4])
+        return f"{word}{what}", hint, next((key for key in files if key in where.keys), "")
     message = f"unknown key {scalar.show(word)} in {where.name}"
     meant = SYNONYMS.get(word.lower(), "")
     if meant not in where.keys:
@@ -306,6 +335,8 @@ def advice(where: Section, word: str) -> tuple[str, str, str]:
 
 
 def _elsewhere(where: Section, word: str) -> str:
+    if where in (LNS_IPSEC, LAC_IPSEC) and word in IPSEC.keys:
+        return _STATIC
     homes = [other.name for other in sections() if word in other.keys and other is not where]
     return f"{word} belongs in {' or '.join(homes[:2])}" if homes else ""
 

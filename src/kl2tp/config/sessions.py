@@ -124,9 +124,11 @@ class SessionBuilder:
     def _derived(self, draft: Draft, owner: str, cookie: Fields, length: int) -> CookieSpec:
         if not length:
             return NO_COOKIE
-        if not draft.protected and not draft.secret_file:
+        if not draft.keyed and not draft.secret_file:
             message = f"{owner}: there is no key from which cookies could be derived"
             hint = "name a secret_file in the tunnel, or write cookie: {local: HEX, peer: HEX}"
+            if draft.protected:
+                hint = "cookie: none, as IPsec keeps forged packets out; or name a secret_file in the tunnel"
             self.problems.add(cookie.mark, message, hint, "cookie")
             raise Broken
         return DERIVED[length]

@@ -156,8 +156,8 @@ def test_error_text_has_a_line_per_problem_and_its_hint_below() -> None:
     assert str(caught.value).split("\n") == [
         "x.yaml:1:1: unknown key 'tunels' in file",
         "    hint: did you mean tunnels?",
-        "x.yaml:2:1: ike is not supported yet",
-        "    hint: only static keys are: name a key_file, key_dir or credential",
+        "x.yaml:2:1: unknown key 'ike' in file",
+        "    hint: ike belongs in ipsec or lns ipsec",
     ]
 
 
@@ -235,8 +235,10 @@ def test_no_tunnels_are_a_valid_configuration() -> None:
 
 
 def test_daemon_settings() -> None:
-    text = "daemon: {resync_interval: 2m, log_level: debug, keep_calls: yes}"
-    assert loads(text).daemon == DaemonSpec(120.0, "debug", True)
+    text = """daemon:
+  {resync_interval: 2m, log_level: debug, keep_calls: yes, charon: unix:///run/ike/vici, marks: 0x40000000/0xfffff000}
+"""
+    assert loads(text).daemon == DaemonSpec(120.0, "debug", True, "unix:///run/ike/vici", (0x40000000, 0xFFF))
 
 
 @pytest.mark.parametrize("enabled", [True, False])

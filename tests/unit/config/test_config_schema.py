@@ -10,7 +10,7 @@ from kl2tp.config.document import Mapping, Node
 from kl2tp.config.fields import Fields, Reader
 from kl2tp.config.key import Key, Section
 from kl2tp.config.problem import Mark, Problems
-from kl2tp.model import calls, desired, spec
+from kl2tp.model import calls, desired, ike, spec
 
 SPECS = (
     calls.ControlSpec,
@@ -22,6 +22,7 @@ SPECS = (
     calls.LacSpec,
     calls.PoolSpec,
     calls.UsersSpec,
+    ike.IkeSpec,
     desired.Desired,
     desired.DaemonSpec,
     spec.TunnelSpec,

@@ -132,7 +132,6 @@ STRUCTURE = [
         "unknown key 'cookie' in tunnel",
         "cookie belongs in session",
     ),
-    Wrong("no ike yet", ipsec(f"{KEY}, §ike: psk"), "ike is not supported yet", "static keys"),
     Wrong(
         "a secret in the file",
         ipsec("§key: 0123456789abcdef"),

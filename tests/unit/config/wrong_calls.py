@@ -112,12 +112,14 @@ SCALARS = [
     ),
     Wrong("a rate", lns("limits: {setup_rate: §fast}"), "setup_rate: 'fast' is not a rate", "50/s"),
     Wrong(
-        "ipsec on a profile",
-        lns("ipsec: §{ike: psk}"),
-        "ipsec: IPsec for calls is not supported yet",
-        "static keys can't serve peers that are not known beforehand, IKE will; until then: ipsec: off",
+        "static keys on a profile",
+        lns("ipsec: {§key_file: /k, ike: {psk_file: /p}}"),
+        "unknown key 'key_file' in lns ipsec",
+        "static keys can't serve peers that are not known beforehand: ike: {psk_file: /etc/kl2tp/ike.psk}",
     ),
-    Wrong("ipsec on a call", lac("ipsec: §on"), "ipsec: IPsec for calls is not supported yet", "ipsec: off"),
+    Wrong(
+        "ipsec on a call", lac("ipsec: §on"), "ipsec: only 'off' may stand here in place of a mapping", "write the keys"
+    ),
     Wrong("a pool that counts down", pool("§10.9.0.9-10.9.0.1"), "p: '10.9.0.9-10.9.0.1' counts down",
           "write 10.9.0.1-10.9.0.9"),
     Wrong("a pool of both versions", pool("§'10.9.0.1-2001:db8::1'"),
