@@ -6,9 +6,11 @@ import random
 import socket
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from kl2tp.calls.session import Peer, Session
+from kl2tp.control.profiles import Peer as Remote
+from kl2tp.control.profiles import Place, client_of
 from kl2tp.kernel.netlink import KernelError
 from kl2tp.kernel.udp import open_connected, source_for
 from kl2tp.model.addr import text
@@ -20,15 +22,26 @@ if TYPE_CHECKING:
     from kl2tp.control.tunnel import Tunnel
 
 _log = logging.getLogger("kl2tp.calls")
-Place: TypeAlias = tuple[bytes, int]
 _STEADY_S = 30.0
 """A session that was up for so long is no failure when it ends."""
+
+
+class Secured(NamedTuple):
+    """How far IKE is with the server of a call."""
+
+    ready: bool
+    problem: str
+    """In words; "" while it is under way."""
+    tries: int
+    """Failed ones."""
 
 
 class Dial:
     """One call that is to be kept."""
 
-    __slots__ = ("call", "handle", "problem", "server", "session", "spec", "stopped", "tries")
+    __slots__ = (
+        *("call", "failures", "handle", "problem", "server", "session", "spec", "stopped", "tries", "waiting"),
+    )
 
     def __init__(self, spec: LacSpec) -> None:
         self.spec = spec
@@ -41,20 +54,39 @@ class Dial:
         self.handle: asyncio.TimerHandle | None = None
         self.problem = ""
         self.stopped = False
+        self.waiting = False
+        """Whether it is IPsec that it waits for, which tells when it is there."""
+        self.failures = -1
+        """Of IKE with this server, when we began to wait; -1: we did not."""
+
+    @property
+    def state(self) -> str:
+        """In a word or three."""
+        if self.session is not None:
+            return self.session.phase.value
+        return "stopped" if self.stopped else "waiting for IKE" if self.waiting else "dialing"
 
 
 class Dialer:
     """All calls that we place."""
 
     def __init__(
-        self, endpoint: "Endpoint", turn: Callable[[], None], adopt: Callable[[Peer, socket.socket], None]
+        self,
+        endpoint: "Endpoint",
+        turn: Callable[[], None],
+        adopt: Callable[[Peer, socket.socket], None],
+        unprotected: Callable[[LacSpec], str | None] = lambda spec: None,
     ) -> None:
-        """`turn` has what was begun sent; `adopt` listens on a tunnel's own socket."""
+        """`turn` has what was begun sent; `adopt` listens on a tunnel's own socket; `unprotected` says why the packets
+        of a call would not be protected yet."""
         self.dials: dict[str, Dial] = {}
         self._endpoint = endpoint
         self._turn, self._adopt = turn, adopt
         self._loop = asyncio.get_running_loop()
-        self._shared: dict[tuple[Place, Place, str], Tunnel] = {}
+        self._unprotected = unprotected
+        self.secured: Callable[[LacSpec, Place], Secured] = lambda spec, server: Secured(False, "there is no IKE", 0)
+        """Has IKE see to a server, and says how far it is."""
+        self._shared: dict[tuple[Remote, Place, str], Tunnel] = {}
 
     def configure(self, specs: Iterable[LacSpec], adopted: dict[str, Session]) -> list[Session]:
         """Keep these from now on; the sessions that are wanted no longer, or in another way."""
@@ -84,7 +116,7 @@ class Dialer:
 
     @staticmethod
     def _stop(dial: Dial) -> None:
-        dial.stopped = True
+        dial.stopped, dial.waiting = True, False
         if dial.handle is not None:
             dial.handle.cancel()
             dial.handle = None
@@ -98,12 +130,15 @@ class Dialer:
     def _dial(self, dial: Dial) -> None:
         dial.handle = None
         spec = dial.spec
-        remote = spec.remotes[dial.server]
+        server = spec.remotes[dial.server]
+        if self._waits(dial, server):
+            return
+        remote: Remote = (*server, spec.ike.reqid) if spec.ike is not None else server
         now = self._loop.time()
         try:
-            local = (spec.local[0] or source_for(remote), spec.local[1])
+            local = (spec.local[0] or source_for(server), spec.local[1])
         except OSError as error:
-            self._failed(dial, f"no way to {text(remote[0])}: {error}")
+            self._failed(dial, f"no way to {text(server[0])}: {error}")
             return
         tunnel = self._existing(spec, remote, local)
         if tunnel is None:
@@ -120,18 +155,45 @@ class Dialer:
         self._place(dial, tunnel, now)
         self._turn()
 
-    def _connect(self, spec: LacSpec, remote: Place, local: Place, now: float) -> "Tunnel":
-        """Open a tunnel; from a port of the kernel's choice where no port is given. Raises KernelError."""
-        if local[1]:
+    def _waits(self, dial: Dial, server: Place) -> bool:
+        """Whether a call has to wait for IPsec; where that fails, it is another server's turn if there is one."""
+        spec, dial.waiting = dial.spec, False
+        if spec.ike is None:
+            return False
+        problem = self._unprotected(spec)
+        if problem is None:
+            found = self.secured(spec, server)
+            if found.ready:
+                dial.failures = -1
+                return False
+            problem = found.problem
+            dial.failures = found.tries if dial.failures < 0 else min(dial.failures, found.tries)
+            if found.tries > dial.failures and (len(spec.remotes) > 1 or not spec.persist):
+                self._failed(dial, f"IKE with {text(server[0])}: {problem}")
+                return True
+        dial.waiting, dial.problem = True, problem
+        return True
+
+    def look(self, name: str = "") -> None:
+        """See whether a call need not wait for IPsec any longer; without a name, all of them."""
+        dial = self.dials.get(name)
+        for waiting in [dial] if dial is not None else [*self.dials.values()] if not name else []:
+            if waiting.waiting:
+                self._dial(waiting)
+
+    def _connect(self, spec: LacSpec, remote: Remote, local: Place, now: float) -> "Tunnel":
+        """Open a tunnel; from a port of the kernel's choice where no port is given. What IPsec protects has a socket of
+        its own from the start. Raises KernelError."""
+        if local[1] and not client_of(remote):
             return self._endpoint.connect(spec, remote, local, now)
-        sock = open_connected(local, remote)
+        sock = open_connected(local, (remote[0], remote[1]), reqid=client_of(remote))
         local = (local[0], int(sock.getsockname()[1]))
         tunnel = self._endpoint.connect(spec, remote, local, now)
         tunnel.owner = peer = Peer(tunnel)
         self._adopt(peer, sock)
         return tunnel
 
-    def _existing(self, spec: LacSpec, remote: Place, local: Place) -> "Tunnel | None":
+    def _existing(self, spec: LacSpec, remote: Remote, local: Place) -> "Tunnel | None":
         key = (remote, local, spec.control.secret_file)
         tunnel = None if spec.own_tunnel else self._shared.get(key)
         if tunnel is not None and self._endpoint.tunnels.get(tunnel.id) is tunnel and not tunnel.closing:
@@ -166,7 +228,7 @@ class Dialer:
 
     def _failed(self, dial: Dial, reason: str) -> None:
         """Try the next server; after the last one wait, ever longer."""
-        dial.call, dial.problem = None, reason
+        dial.call, dial.problem, dial.failures = None, reason, -1
         if dial.stopped:
             return
         spec = dial.spec

@@ -18,7 +18,7 @@ from kl2tp.calls.snapshot import Snapshot, snapshot
 from kl2tp.calls.store import Store, Value
 from kl2tp.control.call import Call
 from kl2tp.keeper.client import KeeperError
-from kl2tp.kernel.pppol2tp import SessionHold, TunnelHold, TunnelWish, sort_kept
+from kl2tp.kernel.pppol2tp import SessionHold, TunnelHold, sort_kept
 from kl2tp.model.calls import LacSpec, LnsSpec
 from kl2tp.model.desired import Desired
 from kl2tp.wire.messages import Cdn
@@ -127,7 +127,8 @@ class Keeping:
             if (profile := profiles[state["lns"]].get(state["profile"])) is not None:
                 tunnel = endpoint.restore_tunnel(state, profile, now)
                 tunnels[tunnel.id] = tunnel
-                tunnel.owner = Peer(tunnel)
+                tunnel.owner = peer = Peer(tunnel)
+                self._calls.securing.take_up(peer)
         for key, value in found.items():
             if key.startswith("c/"):
                 endpoint.restore_call(value, now)
@@ -139,7 +140,7 @@ class Keeping:
         calls = self._calls
         worker = calls.worker
         kept = sort_kept(descriptors)
-        wishes = [TunnelWish(t.id, t.peer_id, t.local, t.peer) for t in tunnels.values() if t.id in kept.tunnels]
+        wishes = [peer.wish() for peer in _peers(tunnels) if peer.tunnel.id in kept.tunnels]
         fds = [kept.tunnels.pop(wish.id) for wish in wishes]
         holds = await worker.in_thread(lambda: worker.plane.adopt_tunnels(wishes, fds))
         useless = [*kept.tunnels.values(), *kept.rest.values()]

@@ -68,7 +68,7 @@ def _settings(profile: Profile, secret: Secret | None, *, ipv6: bool, sequencing
         secret=secret,
         demand=ppp.auth if demanding else (),
         answer=() if demanding else ppp.auth,
-        mru=network.mru(ppp, ipv6=ipv6, sequencing=sequencing),
+        mru=network.mru(profile, ipv6=ipv6, sequencing=sequencing),
         restart=ppp.restart,
         max_configure=ppp.max_configure,
         max_terminate=ppp.max_terminate,

@@ -91,7 +91,7 @@ class Mender:
             return {}
         for peer in peers:
             self._switch.release(peer)
-        wishes = [TunnelWish(p.tunnel.id, p.tunnel.peer_id, p.tunnel.local, p.tunnel.peer) for p in peers]
+        wishes = [peer.wish() for peer in peers]
         old = [p.hold for p in peers if p.hold is not None]
         results = await self._worker.in_thread(lambda: self._open_anew(wishes, old))
         problems = {}

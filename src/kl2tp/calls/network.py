@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from kl2tp.model.calls import CallInterfaceSpec, PppSpec
+from kl2tp.model.calls import CallInterfaceSpec, LacSpec, LnsSpec
 from kl2tp.model.objects import Address, Clamp, KernelObject, Link, Route
-from kl2tp.model.overhead import Stack, mss4, mss6, overhead
+from kl2tp.model.overhead import Stack, mss4, mss6, overhead, with_ike
 from kl2tp.model.plan import Unit
 from kl2tp.model.spec import Encap, RouteSpec
 from kl2tp.reconcile.engine import CALL_PREFIX
@@ -44,15 +44,16 @@ def unit_name(tunnel_id: int, call_id: int) -> str:
     return f"{CALL_PREFIX}{tunnel_id}.{call_id}"
 
 
-def largest_mtu(path_mtu: int, *, ipv6: bool, sequencing: bool) -> int:
+def largest_mtu(profile: LnsSpec | LacSpec, *, ipv6: bool, sequencing: bool) -> int:
     """The largest packet that a session carries without fragments outside, bytes."""
+    path_mtu = profile.ppp.path_mtu
     stack = Stack(version=2, encap=Encap.UDP, ipv6=ipv6, sequencing=sequencing)
-    return overhead(stack, path_mtu).mtu
+    return overhead(with_ike(stack, profile.ike, path_mtu), path_mtu).mtu
 
 
-def mru(ppp: PppSpec, *, ipv6: bool, sequencing: bool) -> int:
+def mru(profile: LnsSpec | LacSpec, *, ipv6: bool, sequencing: bool) -> int:
     """The MRU that we ask for: what fits the path unless the operator knows better."""
-    return ppp.mru or min(LARGEST_MRU, largest_mtu(ppp.path_mtu, ipv6=ipv6, sequencing=sequencing))
+    return profile.ppp.mru or min(LARGEST_MRU, largest_mtu(profile, ipv6=ipv6, sequencing=sequencing))
 
 
 def unit(name: str, device: str, interface: CallInterfaceSpec, table: int, mtu: int, grant: Grant) -> Unit:

@@ -19,14 +19,17 @@ from kl2tp.calls.gate import Gate
 from kl2tp.calls.hooks import Hooks
 from kl2tp.calls.links import Links
 from kl2tp.calls.mending import Mender
+from kl2tp.calls.places import Places, guarded, listening
+from kl2tp.calls.securing import Securing
 from kl2tp.calls.session import Peer, Phase, Session
 from kl2tp.calls.sessions import Sessions
-from kl2tp.calls.switch import Place, Switch
+from kl2tp.calls.switch import Switch
 from kl2tp.calls.words import record
 from kl2tp.calls.worker import Worker
 from kl2tp.control import endpoint as control
 from kl2tp.control.endpoint import Endpoint
-from kl2tp.control.profiles import Profiles
+from kl2tp.control.profiles import Peer as Source
+from kl2tp.control.profiles import Place, Profiles, client_of
 from kl2tp.keeper.client import KeeperClient, KeeperError
 from kl2tp.kernel.pppol2tp import Plane, SessionHold, TunnelHold
 from kl2tp.model.addr import text
@@ -34,13 +37,16 @@ from kl2tp.model.calls import LacSpec, LnsSpec
 from kl2tp.model.desired import Desired
 from kl2tp.model.objects import Secret
 from kl2tp.ppp import auth
+from kl2tp.reconcile.engine import Result
 from kl2tp.reconcile.loop import Loop
 
 _log = logging.getLogger("kl2tp.calls")
-_ANY4, _ANY6 = bytes(4), bytes(16)
-_PORT = 1701
 _MATCHED = ("session", "user", "interface", "address", "prefix", "peer")
 """What patterns of sessions are compared with."""
+_WORDS = {
+    "tunnel-suspended": "its IPsec SA is gone: it waits for another",
+    "tunnel-resumed": "its IPsec SA is there again: it goes on",
+}
 _KEEPER_S = 5.0
 """Time between looks for a keeper that is not there."""
 _STOP_S = 15.0
@@ -87,7 +93,15 @@ class Calls:
             done=self.switch.turn,
         )
         self.sessions.connect(self.switch, self.worker)
-        self.dialer = Dialer(self.endpoint, self.switch.turn, self.switch.adopt)
+        self.places = Places(loop)
+        self.securing = securing = Securing(loop, self.endpoint, self.switch.clients)
+        securing.bound, securing.resumed = self.sessions.bound, self.sessions.resumed
+        securing.turn, securing.tell = self.switch.turn, self._tell_of_tunnel
+        self.sessions.emptied = securing.end
+        loop.on_call = self._unit_done
+        self._deaf_at: dict[Place, OSError] = {}
+        """Where we could not listen."""
+        self.dialer = Dialer(self.endpoint, self.switch.turn, self.switch.adopt, self.places.problem_of)
         self.sessions.over = self.dialer.session_over
         self.mender = Mender(self.sessions, self.switch, self.worker)
         self.sessions.hurt = loop.on_call_hint = self.mender.suspect
@@ -167,8 +181,10 @@ class Calls:
         self.addressing.configure(desired.pools, self._ours(desired), ())
         self.endpoint.profiles = Profiles(desired.lns)
 
-    def configure(self, desired: Desired, tables: dict[tuple[str, str], int]) -> list[str]:
-        """Serve by this configuration from now on; what of it does not work, in words."""
+    def configure(
+        self, desired: Desired, tables: dict[tuple[str, str], int], *, filtered: bool = True
+    ) -> None:
+        """Serve by this configuration from now on; `filtered`: there is nftables."""
         now = self._aio.time()
         self.desired = desired
         self.links.forget()
@@ -180,12 +196,36 @@ class Calls:
         declared = {tunnel.id for tunnel in desired.tunnels if not tunnel.netns}
         self.endpoint.reserve(declared.__contains__)
         self._new_profiles(desired.lns, now)
-        failed = self.switch.listen(_places(desired))
+        self.switch.clients.marks, self.switch.clients.filtered = desired.daemon.marks, filtered
+        self.places.configure(desired, desired.daemon.marks, filtered=filtered)
+        self._listen()
         adopted = {s.profile.name: s for s in self.sessions.by_name.values() if isinstance(s.profile, LacSpec)}
         for session in self.dialer.configure(desired.lac, adopted):
             self.sessions.close(session, "the configuration wants this call no longer", now)
+        self.places.release()
         self.switch.turn()
-        return [f"cannot listen on {text(a)} port {p}: {e.strerror}" for (a, p), e in failed.items()]
+
+    def _listen(self) -> None:
+        """Listen where that is wanted, as far as its protection is there."""
+        protected = guarded(self.desired)
+        self.switch.clients.guard(protected)
+        self._deaf_at = self.switch.listen(self.places.ready(listening(self.desired), protected))
+
+    @property
+    def problems(self) -> list[str]:
+        """What of the configuration does not work, in words."""
+        deaf = [f"cannot listen on {text(a)} port {p}: {e.strerror}" for (a, p), e in self._deaf_at.items()]
+        return deaf + self.places.problems()
+
+    def _unit_done(self, result: Result) -> None:
+        """What became of a unit of ours."""
+        if self.securing.unit_done(result.name, result.problem):
+            self.switch.turn()
+        elif self.places.unit_done(result.name, result.problem):
+            self._listen()
+            self.dialer.look()
+        else:
+            self.sessions.unit_done(result)
 
     def _new_profiles(self, profiles: Iterable[LnsSpec], now: float) -> None:
         """Sessions of profiles that stay know their new values; those of profiles that went end."""
@@ -196,6 +236,10 @@ class Calls:
                     self.sessions.close(session, "its profile was removed", now)
                 else:
                     session.profile = profile
+        for tunnel in list(self.endpoint.tunnels.values()):
+            spec = tunnel.profile
+            if isinstance(spec, LnsSpec) and bool(client_of(tunnel.peer)) != (spec.ike is not None):
+                self.endpoint.close(tunnel, now, message="the configuration protects it in another way")
 
     def _ours(self, desired: Desired) -> list[bytes]:
         """Addresses that no pool gives to just anybody."""
@@ -216,7 +260,7 @@ class Calls:
             if address
         ]
 
-    def _secret_of(self, profile: LnsSpec | LacSpec, peer: Place, host_name: str) -> bytes | None:
+    def _secret_of(self, profile: LnsSpec | LacSpec, peer: Source, host_name: str) -> bytes | None:
         """The secret that we share with a peer, RFC 2661 5.1.1."""
         secrets = self._secrets.get(profile.control.secret_file)
         if secrets is None:
@@ -231,7 +275,7 @@ class Calls:
 
     def _tunnel_up(self, event: control.TunnelUp, now: float) -> None:
         tunnel = event.tunnel
-        self._peer(tunnel)
+        self.securing.begin(self._peer(tunnel))
         _log.info("tunnel %d to %s (%s) is up", tunnel.id, text(tunnel.peer[0]), tunnel.host_name or "no name")
         self.bus.tell("tunnel-up", tunnel=tunnel.id, peer=text(tunnel.peer[0]), host=tunnel.host_name)
 
@@ -248,6 +292,17 @@ class Calls:
         for session in list(peer.sessions.values()):
             self.sessions.call_down(session, event.reason, now)
         self.sessions.tunnel_empty(peer)
+
+    def _tunnel_moved(self, event: control.TunnelMoved, now: float) -> None:
+        tunnel = event.tunnel
+        if isinstance(tunnel.owner, Peer):
+            self.securing.moved(tunnel.owner)
+        _log.info("tunnel %d: its peer is at %s port %d now", tunnel.id, text(tunnel.peer[0]), tunnel.peer[1])
+
+    def _tell_of_tunnel(self, kind: str, peer: Peer) -> None:
+        tunnel = peer.tunnel
+        _log.info("tunnel %d to %s: %s", tunnel.id, text(tunnel.peer[0]), _WORDS[kind])
+        self.bus.tell(kind, tunnel=tunnel.id, peer=text(tunnel.peer[0]), host=tunnel.host_name)
 
     def _call_up(self, event: control.CallUp, now: float) -> None:
         call = event.call
@@ -274,6 +329,7 @@ class Calls:
     _hear: ClassVar[dict[type, Callable[["Calls", Any, float], None]]] = {
         control.TunnelUp: _tunnel_up,
         control.TunnelDown: _tunnel_down,
+        control.TunnelMoved: _tunnel_moved,
         control.CallOffered: _ignored,
         control.CallUp: _call_up,
         control.CallDown: _call_down,
@@ -358,6 +414,7 @@ class Calls:
         """Close what this process holds."""
         if self._watch is not None:
             self._watch.cancel()
+        self.securing.close()
         self.sessions.advertising.close()
         self.switch.close()
         self.worker.close()
@@ -370,16 +427,3 @@ def read_password(path: str) -> Secret:
 
     lines = secretfile.read(path, 4096).split(b"\n")
     return Secret(lines[0].rstrip(b"\r"))
-
-
-def _places(desired: Desired) -> set[Place]:
-    """Where to listen: for calls to us, and for the answers to calls of ours."""
-    places: set[Place] = set()
-    for lns in desired.lns:
-        places.update(lns.listen or {(_ANY4, _PORT), (_ANY6, _PORT)})
-    for lac in desired.lac:
-        address, port = lac.local
-        wildcard = bytes(len(lac.remotes[0][0]))
-        if port and (wildcard, port) not in places:
-            places.add((address or wildcard, port))
-    return places

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from kl2tp.calls.network import Grant, unit_name
 from kl2tp.calls.timers import NEVER
+from kl2tp.control.profiles import client_of
+from kl2tp.kernel.holds import TunnelWish
 from kl2tp.model.calls import LacSpec, LnsSpec
 
 if TYPE_CHECKING:
     import socket
 
     from kl2tp.access.user import User
+    from kl2tp.calls.securing import Bond
     from kl2tp.control.call import Call
     from kl2tp.control.tunnel import Tunnel
     from kl2tp.kernel.pppol2tp import SessionHold, TunnelHold
@@ -36,7 +39,7 @@ class Phase(enum.Enum):
 class Peer:
     """The runtime's side of one control connection: the socket that the kernel's tunnel has, once there is one."""
 
-    __slots__ = ("hold", "opening", "over", "sessions", "socket", "tunnel")
+    __slots__ = ("bond", "bound", "hold", "opening", "over", "sessions", "socket", "tunnel", "waiting")
 
     def __init__(self, tunnel: "Tunnel") -> None:
         self.tunnel = tunnel
@@ -48,6 +51,24 @@ class Peer:
         """Whether the control connection has ended."""
         self.socket: socket.socket | None = None
         """The connected one; None while the listener still speaks for the tunnel."""
+        self.bond: Bond | None = None
+        """With its IPsec SA."""
+        self.bound = not client_of(tunnel.peer)
+        """Whether the kernel takes the tunnel's packets from its peer's SA alone; always so without IPsec."""
+        self.waiting: dict[Session, None] = {}
+        """Sessions that want their kernel's half as soon as it is bound."""
+
+    @property
+    def suspended(self) -> bool:
+        """Whether its IPsec SA is gone, for a while."""
+        return self.tunnel.suspended_at is not None
+
+    def wish(self, sock: "socket.socket | None" = None) -> TunnelWish:
+        """The kernel's tunnel, as it shall be; `sock` was never one."""
+        tunnel = self.tunnel
+        address, port, *_ = tunnel.peer
+        reqid = client_of(tunnel.peer)
+        return TunnelWish(tunnel.id, tunnel.peer_id, tunnel.local, (address, port), reqid=reqid, sock=sock)
 
 
 class Session:
@@ -108,5 +129,5 @@ class Session:
 
     @property
     def deadline(self) -> float | None:
-        """Of its PPP machines."""
-        return self.link.deadline
+        """Of its PPP machines. Without IPsec nobody would hear them: then none."""
+        return None if self.peer.suspended else self.link.deadline

@@ -60,7 +60,8 @@ class Sessions:
         self._aio = asyncio.get_running_loop()
         self._switch: Switch
         self._worker: Worker
-        loop.on_call = self._unit_done
+        self.emptied: Callable[[Peer], None] = lambda peer: None
+        """Told of tunnels that are over, once nothing is in them any more."""
 
     def connect(self, switch: Switch, worker: Worker) -> None:
         """Know those who know us."""
@@ -180,6 +181,9 @@ class Sessions:
             self._put_unit(session)
 
     def _attach(self, session: Session) -> None:
+        if not session.peer.bound:
+            session.peer.waiting[session] = None
+            return
         session.phase = Phase.ATTACHING
         profile = session.profile
         if session.number < 0:
@@ -187,9 +191,27 @@ class Sessions:
         session.device = profile.interface.name.replace("{n}", str(session.number))
         sequenced = links.sequenced(profile, session.call)
         ipv6 = len(session.call.tunnel.peer[0]) == 16
-        fits = network.largest_mtu(profile.ppp.path_mtu, ipv6=ipv6, sequencing=sequenced)
+        fits = network.largest_mtu(profile, ipv6=ipv6, sequencing=sequenced)
         session.mtu = profile.interface.mtu or min(fits, session.link.peer_mru, network.LARGEST_MRU)
         self._worker.attach(session, self.wish(session), self._tunnel_wish(session.peer))
+
+    def bound(self, peer: Peer, problem: str = "") -> None:
+        """The kernel takes a tunnel's packets from its peer's SA alone now, or will not, and why."""
+        peer.bound = not problem
+        waiting, peer.waiting = peer.waiting, {}
+        now = self._aio.time()
+        for session in waiting:
+            if session.phase is Phase.SETUP and problem:
+                self.end(session, problem, now)
+            elif session.phase is Phase.SETUP:
+                self._attach(session)
+
+    def resumed(self, peer: Peer) -> None:
+        """The way to a peer is open again: PPP goes on, and asks anew whether the peer is there."""
+        now = self._aio.time()
+        for session in peer.sessions.values():
+            session.link.resume(now)
+            self._switch.moved(session)
 
     @staticmethod
     def wish(session: Session) -> SessionWish:
@@ -207,7 +229,7 @@ class Sessions:
             reorder_ms=profile.reorder_ms,
             ifname=session.device,
             mtu=session.mtu,
-            mru=network.mru(profile.ppp, ipv6=ipv6, sequencing=links.sequenced(profile, call)),
+            mru=network.mru(profile, ipv6=ipv6, sequencing=links.sequenced(profile, call)),
             netns=profile.interface.netns or None,
         )
 
@@ -216,8 +238,7 @@ class Sessions:
         if peer.hold is not None or peer.opening:
             return None
         peer.opening = True
-        tunnel = peer.tunnel
-        return TunnelWish(tunnel.id, tunnel.peer_id, tunnel.local, tunnel.peer, sock=peer.socket)
+        return peer.wish(peer.socket)
 
     def tunnel_opened(self, peer: Peer, hold: TunnelHold) -> None:
         """The kernel has a tunnel now, with a socket of its own."""
@@ -284,7 +305,8 @@ class Sessions:
         session.unit = network.unit(session.name, session.device, interface, table, session.mtu, session.grant)
         self._loop.put_call(session.unit)
 
-    def _unit_done(self, result: Result) -> None:
+    def unit_done(self, result: Result) -> None:
+        """What became of a session's addresses and routes."""
         session = self.by_name.get(result.name)
         if session is None or session.phase is Phase.CLOSING:
             return
@@ -436,10 +458,13 @@ class Sessions:
 
     def tunnel_empty(self, peer: Peer) -> None:
         """Take a tunnel's kernel half away once it is over and nothing is left in it."""
-        if peer.over and not peer.sessions and peer.hold is not None:
+        if not peer.over or peer.sessions:
+            return
+        if peer.hold is not None:
             hold, peer.hold = peer.hold, None
             self._switch.release(peer)
             self._worker.close_tunnel(peer, hold)
+        self.emptied(peer)
 
     _on: ClassVar[dict[type, Callable[["Sessions", Session, Any, float], None]]] = {
         ppp.LcpUp: lambda self, session, event, now: None,

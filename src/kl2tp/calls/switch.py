@@ -10,9 +10,13 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
+from kl2tp.calls.clients import Clients
 from kl2tp.calls.session import Peer, Session
 from kl2tp.calls.timers import NEVER, Timers
 from kl2tp.control.endpoint import Endpoint, Event
+from kl2tp.control.profiles import Peer as Source
+from kl2tp.control.profiles import Place, client_of
+from kl2tp.kernel import udp
 from kl2tp.kernel.udp import Listener, Stray
 from kl2tp.wire.errors import ProtocolError
 from kl2tp.wire.l2tp import decode_data, encode_data
@@ -22,8 +26,8 @@ _DRAIN = 64
 """Datagrams taken from a socket before others get their turn."""
 _DATAGRAM = 4096
 """Bytes: more than any control message or PPP frame of a negotiation takes."""
-Place: TypeAlias = tuple[bytes, int]
-"""Address and port."""
+_Post: TypeAlias = dict[tuple[Listener, int], list[tuple[bytes, Place, Place]]]
+"""What leaves by a listener through the SAs of a client, 0: of none."""
 
 
 class _Clockwork:
@@ -54,6 +58,8 @@ class Switch:
         self.endpoint = endpoint
         self._heard, self._pump, self._save = heard, pump, save
         self._loop = asyncio.get_running_loop()
+        self.clients = Clients()
+        """Who speaks through IPsec."""
         self._listeners: dict[Place, Listener] = {}
         self._moved: dict[Session, None] = {}
         self._frames: list[tuple[Session, bytes]] = []
@@ -103,8 +109,24 @@ class Switch:
 
     def _hear(self, listener: Listener, now: float) -> None:
         """Take what waits at a listener."""
-        for data, peer, local in listener.drain(_DRAIN):
+        for data, peer, local, mark in listener.drain_marked(_DRAIN):
+            self._arrived(data, peer, local, mark, now)
+
+    def _arrived(self, data: bytes, peer: Place, local: Place, mark: int, now: float) -> None:
+        """A datagram that came to no tunnel's own socket: where only IPsec gets in, find out through whose SA."""
+        if not self.clients.guards(local):
             self._datagram(data, peer, local, now)
+        elif (source := self.clients.source(peer, mark)) is not None:
+            self._datagram(data, source, local, now)
+        else:
+            self.clients.park(data, peer, local, mark, now)
+
+    def replay(self) -> None:
+        """Clients have become known: what waited for that is heard now."""
+        now = self._loop.time()
+        for data, source, local in self.clients.unpark(now):
+            self._datagram(data, source, local, now)
+        self.turn()
 
     # -- the sockets of tunnels ------------------------------------------------------------------------------------
 
@@ -115,8 +137,8 @@ class Switch:
         now = self._loop.time()
         if (listener := self._listener_for(peer.tunnel.local)) is not None:
             self._hear(listener, now)  # what came before the socket was there is older than what came to it
-        for data, source, _ in strays:
-            self._datagram(data, source, peer.tunnel.local, now)
+        for data, source, mark in strays:
+            self._arrived(data, source, peer.tunnel.local, mark, now)
         self.turn()
 
     def release(self, peer: Peer) -> None:
@@ -130,15 +152,23 @@ class Switch:
         source, local = peer.tunnel.peer, peer.tunnel.local
         # One at a time: it seldom is more, and to find that out is a system call.
         try:
-            data = sock.recv(_DATAGRAM)
+            if client_of(source):
+                self._protected(peer, udp.receive(sock, 1), now)
+            else:
+                self._datagram(sock.recv(_DATAGRAM), source, local, now)
         except OSError:
             return  # nothing, after all; or an ICMP error, reported once: what was lost is sent again
-        self._datagram(data, source, local, now)
         self.turn()
+
+    def _protected(self, peer: Peer, arrived: Iterable[Stray], now: float) -> None:
+        """Of several sockets with the same two ends the newest gets everything: the mark tells whose a packet is."""
+        for data, place, mark in arrived:
+            reqid = self.clients.reqid(mark) or client_of(peer.tunnel.peer)
+            self._datagram(data, (*place, reqid), peer.tunnel.local, now)
 
     # -- one turn --------------------------------------------------------------------------------------------------
 
-    def _datagram(self, data: bytes, peer: Place, local: Place, now: float) -> None:
+    def _datagram(self, data: bytes, peer: Source, local: Place, now: float) -> None:
         if not data:
             return
         if data[0] & 0x80:
@@ -158,11 +188,14 @@ class Switch:
             return
         self.feed(session, packet.payload, now)
 
-    def _session_of(self, tunnel_id: int, session_id: int, peer: Place) -> Session | None:
+    def _session_of(self, tunnel_id: int, session_id: int, peer: Source) -> Session | None:
         """The session with these ids, if that peer may speak for it."""
         tunnel = self.endpoint.tunnels.get(tunnel_id)
-        owner = tunnel.owner if tunnel is not None and tunnel.peer == peer else None
-        return owner.sessions.get(session_id) if isinstance(owner, Peer) else None
+        if tunnel is None or not isinstance(tunnel.owner, Peer):
+            return None
+        if tunnel.peer == peer or (client_of(peer) and client_of(peer) == client_of(tunnel.peer)):
+            return tunnel.owner.sessions.get(session_id)
+        return None
 
     def feed(self, session: Session, frame: bytes, now: float) -> None:
         """A PPP frame has come; `turn` looks at what follows from it."""
@@ -210,7 +243,7 @@ class Switch:
             self._settling = False
 
     def _send_all(self) -> None:
-        post: dict[Listener, list[tuple[bytes, Place, Place]]] = {}
+        post: _Post = {}
         for datagram in self.endpoint.take_datagrams():
             owner = datagram.tunnel.owner if datagram.tunnel is not None else None
             sock = owner.socket if isinstance(owner, Peer) else None
@@ -225,23 +258,24 @@ class Switch:
             packet = encode_data(tunnel.peer_id, session.call.peer_id, frame)
             self._send(session.peer.socket, (packet, tunnel.peer, tunnel.local), post)
         # What is not sent is as good as lost on the way: control messages and PPP are sent again.
-        for listener, datagrams in post.items():
-            self.send_errors += listener.send_many(datagrams)
+        for (listener, client), datagrams in post.items():
+            self.send_errors += listener.send_many(datagrams, client)
 
     def _send(
         self,
         sock: socket.socket | None,
-        datagram: tuple[bytes, Place, Place],
-        post: dict[Listener, list[tuple[bytes, Place, Place]]],
+        datagram: tuple[bytes, Source, Place],
+        post: _Post,
     ) -> None:
         """Send by a tunnel's own socket, or leave it with the others of its listener."""
+        data, peer, local = datagram
         if sock is not None:
             try:
-                sock.send(datagram[0])
+                sock.send(data)
             except OSError:
                 self.send_errors += 1
-        elif (listener := self._listener_for(datagram[2])) is not None:
-            post.setdefault(listener, []).append(datagram)
+        elif (listener := self._listener_for(local)) is not None:
+            post.setdefault((listener, client_of(peer)), []).append((data, (peer[0], peer[1]), local))
         else:
             self.send_errors += 1
 

@@ -1,10 +1,15 @@
 """Sessions in words: for `kl2tp sessions`, for events, for hooks."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kl2tp.calls.network import LINK_LOCAL
 from kl2tp.calls.session import Session
+from kl2tp.control.profiles import client_of
+from kl2tp.kernel import clients
 from kl2tp.model.addr import prefix, text
+
+if TYPE_CHECKING:
+    from kl2tp.control.tunnel import Tunnel
 
 
 def record(session: Session) -> dict[str, Any]:
@@ -21,13 +26,29 @@ def record(session: Session) -> dict[str, Any]:
         "prefix": prefix(grant.prefix, grant.prefix_length) if grant.prefix else None,
         "mtu": session.mtu or None,
         "peer": text(tunnel.peer[0]),
-        "peer_port": tunnel.peer[1],
+        "peer_port": peer_port(tunnel),
         "peer_host": tunnel.host_name or None,
         "peer_session": f"{tunnel.peer_id}.{session.call.peer_id}",
         "profile": session.profile.name,
         "calling_number": session.call.calling_number or None,
         "since": round(session.up_since or session.since, 3),
+        "ipsec": protection(tunnel),
     }
+
+
+def peer_port(tunnel: "Tunnel") -> int:
+    """The port that a peer sends from; on this host it may have another."""
+    client, port = client_of(tunnel.peer), tunnel.peer[1]
+    return clients.L2TP_PORT if client and clients.BY_PORT and port == clients.port_of(client) else port
+
+
+def protection(tunnel: "Tunnel") -> dict[str, Any] | None:
+    """Whose SA a tunnel goes through."""
+    reqid = client_of(tunnel.peer)
+    if not reqid:
+        return None
+    identity = tunnel.note[1] if len(tunnel.note) > 1 else None
+    return {"reqid": reqid, "identity": identity, "suspended": tunnel.suspended_at is not None}
 
 
 def ppp_in_words(session: Session) -> dict[str, Any]:
@@ -56,6 +77,7 @@ def tunnel_in_words(session: Session) -> dict[str, Any]:
         "sessions": len(tunnel.calls),
         "unacknowledged": tunnel.channel.unacked,
         "retransmissions": tunnel.channel.retransmissions,
+        "suspended": tunnel.suspended_at is not None,
     }
 
 

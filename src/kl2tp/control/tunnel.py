@@ -59,7 +59,7 @@ class Tunnel:
         *("alarm", "calls", "challenge", "channel", "host", "host_name", "id", "incoming", "local", "owner", "peer"),
         *("peer_bearers", "peer_framings", "peer_id", "peer_ids", "peer_window", "pending", "placing", "profile"),
         *("resting", "secret", "since", "state", "suspended_at", "tie_breaker", "told", "usage", "vendor", "wake_at"),
-        "welcome",
+        *("note", "welcome"),
     )
 
     def __init__(self, host: Host, profile: Profile, peer: Peer, local: Place, now: float, *, incoming: bool) -> None:
@@ -110,6 +110,8 @@ class Tunnel:
         self.told = not incoming
         """Whether the owner knows of it."""
         self.owner: object | None = None
+        self.note: list[str] = []
+        """What the owner wants to find again after a restart."""
 
     @property
     def established(self) -> bool:
@@ -523,6 +525,7 @@ class Tunnel:
             "bearers": self.peer_bearers,
             "channel": self.channel.save(),
             "suspended": self.suspended_at is not None,
+            "note": self.note,
         }
 
     @classmethod
@@ -533,6 +536,7 @@ class Tunnel:
         tunnel.id, tunnel.peer_id = int(state["id"]), int(state["peer_id"])
         tunnel.host_name, tunnel.vendor = str(state["host_name"]), str(state["vendor"])
         tunnel.peer_framings, tunnel.peer_bearers = state["framings"], state["bearers"]
+        tunnel.note = [str(word) for word in state.get("note", ())]
         tunnel.secret = host.secret_of(profile, peer, tunnel.host_name)
         tunnel.state, tunnel.told = TunnelState.ESTABLISHED, True
         tunnel.open_channel(now)

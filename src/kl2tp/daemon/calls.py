@@ -47,8 +47,6 @@ class CallService:
         self._before: Calls | None = None
         """Those that `down` has ended."""
         self._keeping: Keeping | None = None
-        self._problems: list[str] = []
-        """What of the configuration does not work, in words."""
 
     # -- configuration ---------------------------------------------------------------------------------------------
 
@@ -67,8 +65,8 @@ class CallService:
             take()
             if self._keeping is None:
                 await self._restore(calls, desired, tables)
-            self._problems = calls.configure(desired, tables)
-            for problem in self._problems:
+            calls.configure(desired, tables)
+            for problem in calls.problems:
                 _log.error("%s", problem)
 
         return go
@@ -112,10 +110,11 @@ class CallService:
         if calls is None:
             return
         await self.stop(keep=False)
+        calls.securing.let_go(calls.places.let_go())
         await self._in_thread(calls.worker.plane.close)
         if calls.worker.keeper is not None:
             calls.worker.keeper.close()
-        self.calls, self._before, self._keeping, self._problems = None, calls, None, []
+        self.calls, self._before, self._keeping = None, calls, None
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
@@ -127,10 +126,11 @@ class CallService:
         switch, endpoint = calls.switch, calls.endpoint
         return {
             "listening": sorted(f"{text(a)} port {p}" for a, p in switch.places),
-            "problems": self._problems,
+            "problems": calls.problems,
             "keeper": "connected" if calls.kept else None,
             "mended": calls.mender.mended,
             "tunnels": len(endpoint.tunnels),
+            "suspended": calls.securing.suspended,
             "sessions": calls.counts(),
             "pools": {name: {"used": used, "size": size} for name, (used, size) in calls.addressing.usage().items()},
             "counters": {
@@ -139,12 +139,13 @@ class CallService:
                 "half_open": endpoint.half_open,
                 "malformed_data": switch.malformed,
                 "stray_data": switch.strays,
+                "unknown_clients": switch.clients.unknown,
                 "send_errors": switch.send_errors,
             },
             "lac": [
                 {
                     "name": name,
-                    "state": dial.session.phase.value if dial.session else "stopped" if dial.stopped else "dialing",
+                    "state": dial.state,
                     "server": text(dial.spec.remotes[dial.server][0]),
                     "problem": "" if dial.session is not None else dial.problem,
                 }

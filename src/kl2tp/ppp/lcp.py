@@ -315,6 +315,11 @@ class Lcp(Automaton):
             out.append(self._numbered(Code.IDENTIFICATION, text))
         self._watch(now)
 
+    def watch_anew(self, now: float) -> None:
+        """Forget the echoes that were not answered."""
+        if self.state == State.OPENED:
+            self._watch(now)
+
     def _watch(self, now: float) -> None:
         self._unanswered = self._repeats = 0
         if self._settings.echo_interval > 0:

@@ -141,6 +141,13 @@ class Link:
         self.lcp.down(now, self._frames)
         self._finish(now)
 
+    def resume(self, now: float) -> None:
+        """The line was away for a while, as its owner knows: what was not answered meanwhile is not the peer's fault,
+        and what is being agreed upon has its time again."""
+        self.lcp.watch_anew(now)
+        if self._until is not None:
+            self._until = max(self._until, now + self._patience)
+
     def receive(self, frame: bytes, now: float) -> None:
         """Take a frame, protocol first."""
         if self.phase is Phase.DEAD or len(frame) < 2:
