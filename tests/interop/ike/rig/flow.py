@@ -43,15 +43,25 @@ class Loss:
     numbers: tuple[int, ...]
     pace: float
 
+    @property
+    def gaps(self) -> list[tuple[int, int]]:
+        """(first, last) of those in a row."""
+        found: list[tuple[int, int]] = []
+        for number in self.numbers:
+            if found and number == found[-1][1] + 1:
+                found[-1] = found[-1][0], number
+            else:
+                found.append((number, number))
+        return found
+
+    @property
+    def longest_s(self) -> float:
+        """For how long nothing arrived."""
+        return max(last - first + 1 for first, last in self.gaps) * self.pace
+
     def __str__(self) -> str:
         """Each gap with the seconds since the beginning."""
-        gaps: list[list[int]] = []
-        for number in self.numbers:
-            if gaps and number == gaps[-1][1] + 1:
-                gaps[-1][1] = number
-            else:
-                gaps.append([number, number])
-        words = [f"{first}..{last} ({first * self.pace:.2f} s)" for first, last in gaps[:8]]
+        words = [f"{first}..{last} ({first * self.pace:.2f} s)" for first, last in self.gaps[:8]]
         return f"{self.name}: {len(self.numbers)} of {self.sent} lost: {', '.join(words)}"
 
 
@@ -180,11 +190,12 @@ def flowing(*pairs: Pair, pace: float = 0.02) -> Iterator[Flow]:
 
 
 @contextlib.contextmanager
-def lossless(*pairs: Pair, pace: float = 0.02, at_least: int = 5) -> Iterator[Flow]:
-    """A stream while the block runs of which every packet arrives."""
+def lossless(*pairs: Pair, pace: float = 0.02, at_least: int = 5, gap_s: float = 0.0) -> Iterator[Flow]:
+    """A stream while the block runs of which every packet arrives, but for gaps no longer than that."""
     with flowing(*pairs, pace=pace) as flow:
         flow.wait_for(at_least)
         yield flow
         flow.wait_for(at_least)
     print(f"\n{flow.total} packets sent, {sum(len(loss.numbers) for loss in flow.losses)} lost")
-    assert not flow.losses, "\n".join(map(str, flow.losses))
+    bad = [loss for loss in flow.losses if loss.longest_s > gap_s]
+    assert not bad, "\n".join(map(str, bad))

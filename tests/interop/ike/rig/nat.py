@@ -21,6 +21,8 @@ _IFINFO_UP = struct.pack("=8xII", 1, 1)
 _LINK_NETNS_FD, _LINKINFO, _MASTER = 28, 18, 10
 _CREATE = 0x600
 _RULES = """\
+table ip nat
+delete table ip nat
 table ip nat {{
     chain postrouting {{
         type nat hook postrouting priority 100
@@ -45,7 +47,7 @@ class Nat:
         self.host.add_address("bridge", self.address(254), 24)
         with self.host.entered(), open("/proc/sys/net/ipv4/ip_forward", "w") as switch:
             switch.write("1")
-        run(self.host, "/usr/sbin/nft", _RULES.format(how="fully-random" if random else ""))
+        self._rule(random=random)
 
     def address(self, number: int) -> str:
         """Behind the NAT."""
@@ -92,8 +94,12 @@ class Nat:
                 found.add(int.from_bytes(ports[_PORT_DESTINATION]))
         return found
 
-    def forget(self) -> None:
+    def _rule(self, *, random: bool) -> None:
+        run(self.host, "/usr/sbin/nft", _RULES.format(how="fully-random" if random else ""))
+
+    def forget(self, *, random: bool) -> None:
         """The router restarts: what it knew of its connections is gone."""
+        self._rule(random=random)
         self.host.request(_NETFILTER, Message(_CONNTRACK_DELETE, 0, b"\x02\0\0\0"))
 
 
