@@ -8,8 +8,9 @@ from kl2tp.config import ConfigError, Problem, loads
 from unit.config.wrong import ALL as TUNNELS
 from unit.config.wrong import Wrong
 from unit.config.wrong_calls import CALLS
+from unit.config.wrong_ike import IKE
 
-ALL = [*TUNNELS, *CALLS]
+ALL = [*TUNNELS, *CALLS, *IKE]
 
 
 def marked(text: str) -> tuple[str, dict[str, str]]:
