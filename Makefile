@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv packages lint unit lab kernel kernel-6.1 interop test bench bench-tunnels bench-calls fuzz soak bench-smp demo install uninstall clean
+.PHONY: help venv packages lint unit lab kernel kernel-6.1 interop test bench bench-tunnels bench-calls fuzz soak soak-ike bench-smp demo install uninstall clean
 
 FIND_PYTHON = $(firstword $(foreach p,$(1),$(shell $p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
                 2>/dev/null && echo $p)))
@@ -52,6 +52,7 @@ ifneq ($(wildcard tests/interop),)
 interop: $(READY) packages ## tests against other implementations, in the lab
 	@$(LAB) packages $$(cat tests/interop/packages.txt 2>/dev/null)
 	$(call IN_LAB,6.12) $(PYTEST) tests/interop
+	$(call IN_LAB,6.1) $(PYTEST) tests/interop/ike/test_same_nat.py
 else
 interop:
 endif
@@ -78,6 +79,10 @@ fuzz: $(READY) ## every decoder and protocol machine for SECONDS (60) each, guid
 soak: $(READY) packages ## ten minutes with five hundred calls over a line that loses, doubles and reorders packets
 	@$(LAB) packages $$(cat tests/interop/packages.txt)
 	$(LAB) run --kernel 6.12 --timeout 2400 --writable build -- env KL2TP_SOAK=600 $(PYTEST) -s -o faulthandler_timeout=0 tests/interop/test_bad_line.py
+
+soak-ike: $(READY) packages ## two minutes with a hundred tunnels that get new keys every five seconds
+	@$(LAB) packages $$(cat tests/interop/packages.txt)
+	$(LAB) run --kernel 6.12 --timeout 2400 --writable build -- env KL2TP_SOAK=120 $(PYTEST) -s -o faulthandler_timeout=0 tests/interop/ike/test_rekeys.py
 
 bench-smp: $(READY) packages ## deletion on a multiprocessor kernel, against one by one (slow)
 	$(call IN_LAB,vng) $(PY) tests/scale/delete_smp.py

@@ -102,8 +102,8 @@ class Sender:
         self._sock.bind((address, 1701))
         self._to = (server, 1701)
 
-    def send(self, *packets: bytes) -> None:
-        for packet in packets:
+    def send(self, *datagrams: bytes) -> None:
+        for packet in datagrams:
             self._sock.sendto(packet, self._to)
 
     def close(self) -> None:
@@ -115,6 +115,12 @@ def speak(sender: Sender, victim: Call, sink: Sink, words: bytes) -> None:
     sender.send(_data(victim, sink.address, words))
 
 
+def packets(victim: Call, server_address: str) -> Iterator[bytes]:
+    """Data for a call, and what would end it."""
+    yield from [_data(victim, server_address, b"forged")] * 3
+    yield from _control(victim)
+
+
 def attack(sender: Sender, victim: Call, sink: Sink) -> None:
     """Send data into a call, and try to end it."""
-    sender.send(*[_data(victim, sink.address, b"forged")] * 3, *_control(victim))
+    sender.send(*packets(victim, sink.address))
