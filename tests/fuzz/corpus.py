@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from kl2tp.kernel import l2tp, nft, rtnl, xfrm
+from kl2tp.kernel import l2tp, nft, nftrules, rtnl, xfrm
 from kl2tp.kernel.netlink import Message
 from kl2tp.model.objects import (
     Address,
@@ -62,5 +62,5 @@ def messages() -> Iterator[Message]:
     yield rtnl.address_add(Address("", "l0", HERE, 24), 7)
     yield rtnl.route_add(Route("", 1000, THERE6, 64, 5, HERE6, "l0"), 7)
     elements = (Guard("", THERE), Guard("", THERE6, 1701, 1702), Clamp("", "l0", 1360, 1340))
-    yield from nft._elements(nft._NEWSETELEM, 0, elements, with_data=True)
-    yield from nft._create_table()
+    yield from nft._elements(nftrules.NEWSETELEM, 0, elements, with_data=True)
+    yield from nftrules.new_table()

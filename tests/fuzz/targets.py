@@ -35,7 +35,7 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
     "xfrm.decode_sa": lambda data: xfrm.decode_sa("", data, _device),
     "xfrm.decode_deleted_sa": lambda data: xfrm.decode_deleted_sa("", data, _device),
     "xfrm.sa_counters": xfrm.sa_counters,
-    "xfrm.event_reqid": lambda data: xfrm.event_reqid(data[0], data[1:]),
+    "xfrm.sa_event": lambda data: xfrm.sa_event(data[0], data[1:]),
     "xfrm.event_endpoint": lambda data: xfrm.event_endpoint(data[0], data[1:]),
     "nft.event": lambda data: nft.event(10 << 8 | data[0], "", data[1:]),
     **{

@@ -14,7 +14,7 @@ from kernel.rig import fleet, foreign
 from kernel.rig.fleet import View
 from kernel.rig.net import Host
 from kernel.rig.run import Daemon
-from kl2tp.kernel import l2tp, nft, rtnl, xfrm
+from kl2tp.kernel import l2tp, nft, nftrules, rtnl, xfrm
 from kl2tp.kernel.netlink import KernelError, Message, attr, attributes, string, u32
 from kl2tp.model.objects import Address, Clamp, Guard, Link, Route, Secret, Template
 from kl2tp.model.spec import Mode
@@ -127,10 +127,10 @@ def _delete_rule(host: Host) -> None:
     """The first rule of a chain of ours."""
     sock = host.netlink(nft.NETLINK_NETFILTER)
     head = b"\x01\0\0\0" + string(1, nft.TABLE)
-    rules = list(sock.dump(nft._GETRULE, head))
+    rules = list(sock.dump(nftrules.GETRULE, head))
     fields = attributes(rules[0].payload, 4)
     body = head + attr(2, fields[2]) + attr(3, fields[3])
-    sock.transaction(nft._BEGIN, [Message(nft._SUBSYSTEM | 8, 0, body)], nft._END)
+    sock.transaction(nft.BEGIN, [Message(nftrules.SUBSYSTEM | 8, 0, body)], nft.END)
 
 
 WHOLE: dict[str, Callable[[Host], None]] = {

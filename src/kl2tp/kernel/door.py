@@ -7,11 +7,12 @@ its protection.
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from kl2tp.kernel import l2tp, netns, rtnl, xfrm
+from kl2tp.kernel import associations, l2tp, netns, nft, rtnl, xfrm
+from kl2tp.kernel.associations import Association
 from kl2tp.kernel.host import Host
 from kl2tp.kernel.leaving import Leaving, Pace, wait_gone
 from kl2tp.kernel.netlink import KernelError, Message, Netlink, Reply
@@ -20,8 +21,7 @@ from kl2tp.kernel.stencil import Row, Specimen, Stencil
 from kl2tp.model.objects import (
     ALIAS_PREFIX,
     Address,
-    Clamp,
-    Guard,
+    Element,
     KernelObject,
     Key,
     Link,
@@ -123,6 +123,26 @@ class Door:
                     found[thing.key] = xfrm.sa_counters(reply.payload)
         return found
 
+    def associations(
+        self, name: str = "", *, reqids: Collection[int] | None = None, ends: tuple[bytes, bytes] | None = None
+    ) -> list[Association]:
+        """SAs in a namespace, whoever made them: all, those with these reqids, those between two addresses.
+
+        It takes time with the number of all SAs there; see `alive`. Raises NoNamespace, KernelError.
+        """
+        return associations.read(self.host(name).xfrm, name, reqids=reqids, ends=ends)
+
+    def alive(self, wanted: Iterable[tuple[bytes, int]], name: str = "") -> set[tuple[bytes, int]]:
+        """Those (destination, SPI) of which there is an SA. Raises NoNamespace, KernelError."""
+        return associations.alive(self.host(name).xfrm, wanted)
+
+    def identities(self, name: str = "") -> list[tuple[int, bytes, bytes, int]]:
+        """(reqid, source, destination, SPI) of all SAs in a namespace; [] where there can be none."""
+        try:
+            return associations.identities(self.host(name).xfrm)
+        except (OSError, netns.NoNamespace):
+            return []
+
     def finish_dismantling(self, keys: Iterable[Key]) -> None:
         """See the deletion of tunnels through that somebody began: one on its way out looks like any other."""
         for key in keys:
@@ -137,24 +157,33 @@ class Door:
 
     def mend_table(self, name: str) -> bool:
         """Put back the rules of our nftables table in a namespace, if somebody damaged it. True if that was needed."""
-        try:
-            host = self.host(name)
-        except netns.NoNamespace:
-            return False
-        table = host.table
-        if not table.exists() or table.intact():
+        table = self._table(name)
+        if table is None or not table.exists() or table.intact():
             return False
         table.create(table.read(name))
         return True
 
     def drop_table(self, name: str) -> None:
         """Remove our nftables table from a namespace, if nothing is in it any more."""
-        try:
-            table = self.host(name).table
-        except netns.NoNamespace:
-            return
-        if table.exists() and not table.read(name):
+        table = self._table(name)
+        if table is not None and table.exists() and not table.read(name):
             table.delete()
+
+    def dropped(self, name: str = "") -> nft.Dropped:
+        """What guarded places in a namespace did not let in."""
+        table = self._table(name)
+        return table.dropped() if table is not None else nft.Dropped()
+
+    def _table(self, name: str) -> nft.Table | None:
+        """Our table in a namespace; None where there can be none."""
+        try:
+            return self.host(name).table
+        except netns.NoNamespace:
+            return None
+        except OSError as error:
+            if error.errno != errno.EPROTONOSUPPORT:  # a kernel without nftables
+                raise
+            return None
 
     # -- carrying out ----------------------------------------------------------------------------------------------
 
@@ -268,7 +297,7 @@ class Door:
         return errors
 
     def _elements(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
-        """Guards and clamps: one transaction, or one for each operation if that fails, to find the culprit."""
+        """What is in our table: one transaction, or one for each operation if that fails, to find the culprit."""
         try:
             self._element_batch(host, ops)
         except KernelError:
@@ -283,12 +312,12 @@ class Door:
 
     @staticmethod
     def _element_batch(host: Host, ops: list[Operation]) -> None:
-        old: dict[Key, Guard | Clamp] = {}
-        new: list[Guard | Clamp] = []
+        old: dict[Key, Element] = {}
+        new: list[Element] = []
         for op in ops:
             target, before = op.target, op.before
-            assert isinstance(target, Guard | Clamp)
-            assert isinstance(before, Guard | Clamp | None)
+            assert isinstance(target, Element)
+            assert isinstance(before, Element | None)
             if op.verb is Verb.CREATE:
                 new.append(target)
                 continue
@@ -300,7 +329,7 @@ class Door:
             if new:
                 table.create(new)
             return
-        table.replace(table.get(list(old.values())) if old else [], new)
+        table.replace(list(old.values()), new)
 
     def _tunnels(self, host: Host, ops: list[Operation]) -> dict[int, KernelError]:
         codec = host.l2tp
@@ -436,6 +465,8 @@ _HANDLERS: dict[str, Callable[[Door, Host, list[Operation]], dict[int, Error] | 
     "policy": Door._policies,
     "guard": Door._elements,
     "clamp": Door._elements,
+    "place": Door._elements,
+    "binding": Door._elements,
     "sa": Door._sas,
     "tunnel": Door._tunnels,
     "session": Door._sessions,

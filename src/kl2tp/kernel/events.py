@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from kl2tp.kernel import l2tp, netns, nft, rtnl, xfrm
 from kl2tp.kernel.netlink import EventSocket, KernelError, Netlink, messages
-from kl2tp.model.objects import Guard
+from kl2tp.model.objects import Clamp, Guard, Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,14 @@ class RouteHint:
 
 @dataclass(frozen=True, slots=True)
 class SaHint:
-    """An SA with this reqid changed."""
+    """An SA with this reqid changed, or is gone."""
 
     netns: str
     reqid: int
+    source: bytes = b""
+    destination: bytes = b""
+    spi: int = 0
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,14 @@ class EndpointHint:
 
 
 @dataclass(frozen=True, slots=True)
+class ElementHint:
+    """A guarded place or a binding changed in our table."""
+
+    netns: str
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
 class NamespaceHint:
     """Anything in this namespace may have changed: a flush, a damaged table, or lost events."""
 
@@ -81,7 +93,9 @@ class NamespaceHint:
     lost: bool = False
 
 
-Hint: TypeAlias = TunnelHint | DeviceHint | AddressHint | RouteHint | SaHint | EndpointHint | NamespaceHint
+Hint: TypeAlias = (
+    TunnelHint | DeviceHint | AddressHint | RouteHint | SaHint | EndpointHint | ElementHint | NamespaceHint
+)
 
 
 class Monitor:
@@ -196,8 +210,8 @@ def _decode_route(name: str, kind: int, payload: bytes) -> Iterator[Hint]:
 def _decode_xfrm(name: str, kind: int, payload: bytes) -> Iterator[Hint]:
     if kind in (xfrm.FLUSHSA, xfrm.FLUSHPOLICY):
         yield NamespaceHint(name)
-    elif (reqid := xfrm.event_reqid(kind, payload)) is not None:
-        yield SaHint(name, reqid)
+    elif (sa := xfrm.sa_event(kind, payload)) is not None:
+        yield SaHint(name, *sa)
     elif (endpoint := xfrm.event_endpoint(kind, payload)) is not None:
         yield EndpointHint(name, *endpoint)
 
@@ -210,8 +224,10 @@ def _decode_nft(name: str, kind: int, payload: bytes) -> Iterator[Hint]:
     for element in elements:
         if isinstance(element, Guard):
             yield EndpointHint(name, element.remote, element.local_port, element.remote_port)
-        else:
+        elif isinstance(element, Clamp):
             yield DeviceHint(name, element.ifname, "", None)
+        else:
+            yield ElementHint(name, element.key)
 
 
 _NOT_OURS = {rtnl.NETLINK_ROUTE: rtnl.KERNEL_ROUTES}

@@ -9,7 +9,22 @@ from collections.abc import Collection, Iterable
 
 from kl2tp.kernel import l2tp, netns, nft, rtnl, xfrm
 from kl2tp.kernel.netlink import KernelError, Message, Netlink, Reply
-from kl2tp.model.objects import Address, Clamp, Direction, Guard, KernelObject, Key, Policy, Sa, Secret, Selector
+from kl2tp.model.objects import (
+    NO_MARK,
+    Address,
+    Binding,
+    Clamp,
+    Direction,
+    Element,
+    Guard,
+    GuardedPlace,
+    KernelObject,
+    Key,
+    Policy,
+    Sa,
+    Secret,
+    Selector,
+)
 from kl2tp.model.spec import Mode
 
 _DUMP_TRIES = 5
@@ -134,7 +149,7 @@ class Host:
         if routes := by_kind.get("route"):
             self._read_routes(routes, found)
         self._read_xfrm(by_kind.get("sa", []), by_kind.get("policy", []), found)
-        if elements := by_kind.get("guard", []) + by_kind.get("clamp", []):
+        if elements := [key for kind in _ELEMENTS for key in by_kind.get(kind, ())]:
             self._read_table(elements, found)
         return found
 
@@ -253,9 +268,18 @@ def _mark_of(mark: list[str | int]) -> tuple[int, int] | None:
     return (int(value), int(mask)) if mask else None
 
 
-def _element_of(key: Key) -> Guard | Clamp:
-    """A set element with just the identity that the key holds."""
-    if key[0] == "clamp":
-        return Clamp(str(key[1]), str(key[2]), 0, 0)
-    _, ns, remote, lport, rport = key
-    return Guard(str(ns), bytes.fromhex(str(remote)), int(lport), int(rport))
+_ELEMENTS = ("guard", "clamp", "place", "binding")
+
+
+def _element_of(key: Key) -> Element:
+    """An element with just the identity that the key holds."""
+    kind, ns, *rest = key
+    netns = str(ns)
+    if kind == "clamp":
+        return Clamp(netns, str(rest[0]), 0, 0)
+    if kind == "place":
+        return GuardedPlace(netns, bytes.fromhex(str(rest[0])), int(rest[1]), NO_MARK)
+    if kind == "binding":
+        return Binding(netns, int(rest[0]), 0)
+    remote, lport, rport = rest
+    return Guard(netns, bytes.fromhex(str(remote)), int(lport), int(rport))

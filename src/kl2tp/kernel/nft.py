@@ -1,25 +1,40 @@
-"""Our table in nftables, by nfnetlink: the guard against clear L2TP, and TCP MSS clamping.
+"""Our table in nftables, by nfnetlink: guards against clear L2TP, places where we listen, and TCP MSS clamping.
 
     table inet kl2tp {
-        set  guard4_udp, guard6_udp   # remote address . local port . remote port
-        set  guard4_ip,  guard6_ip    # remote address
-        map  mss4, mss6               # interface name : MSS
+        set  guard4_udp, guard6_udp      # remote address . local port . remote port
+        set  guard4_to,  guard6_to       # remote address . remote port
+        set  guard4_ip,  guard6_ip       # remote address
+        map  mss4, mss6                  # interface name : MSS
+        map  enter4, enter6              # our address . port : jump esp_BASE_MASK
+        map  enter4_any, enter6_any      # port : jump esp_BASE_MASK
+        map  bound_ids                   # tunnel id : reqid
+        set  bound_pairs                 # reqid . tunnel id
         chain guard_out  { type filter hook output  ... }   # in a guard set, and no IPsec on the route: drop
         chain guard_in   { type filter hook input   ... }   # in a guard set, and not from IPsec: drop
         chain clamp      { type filter hook forward ... }   # SYN: lower the MSS to what the map says
+        chain place_in   { type filter hook input   ... }   # to a guarded place: as its map says
+        chain esp_...    # not from IPsec: drop; bound, but not to this SA: drop; mark := BASE | reqid & MASK
     }
 
-The rules never change; only set elements do, one per tunnel or interface, so a packet costs one look-up whatever the
-number of tunnels. Every number in nfnetlink attributes is big-endian.
+On kernels that look for a data packet's session in the socket that it came to (`kl2tp.kernel.clients`), moreover:
+
+        set  ports4, ports6, ports4_any, ports6_any         # our address . port; port
+        chain ports_in   { type filter hook prerouting ... } # to a guarded place, from port 1701: jump renumber
+        chain ports_out  { type filter hook output ... }     # from a guarded place: jump restore
+        chain renumber, restore                              # source port := 16384 | reqid & 16383; and back to 1701
+
+The rules never change; only elements do, one per tunnel or interface, so a packet costs one look-up whatever the number
+of tunnels. What the rules are is said in `kl2tp.kernel.nftrules`.
 """
 
-import socket
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
+from kl2tp.kernel import nftrules
+from kl2tp.kernel.clients import BY_PORT
 from kl2tp.kernel.netlink import (
     NLM_F_CREATE,
-    NLM_F_EXCL,
     KernelError,
     Message,
     Netlink,
@@ -29,215 +44,179 @@ from kl2tp.kernel.netlink import (
     attributes,
     string,
 )
-from kl2tp.model.objects import Clamp, Guard
+from kl2tp.kernel.nftrules import (
+    DELSETELEM,
+    DELTABLE,
+    GETCHAIN,
+    GETRULE,
+    GETSETELEM,
+    GETTABLE,
+    NEWSETELEM,
+    SETS,
+    TABLE,
+    message,
+    nest,
+)
+from kl2tp.model.objects import NO_MARK, Binding, Clamp, Element, Guard, GuardedPlace
 
 NETLINK_NETFILTER = 12
 GROUP_NFTABLES = 7
-TABLE = "kl2tp"
-_INET = 1
-_SUBSYSTEM = 10 << 8
-(_NEWTABLE, _GETTABLE, _DELTABLE, _NEWCHAIN, _GETCHAIN, _DELCHAIN, _NEWRULE, _GETRULE) = (
-    _SUBSYSTEM | n for n in range(8)
-)
-_NEWSET, _NEWSETELEM, _GETSETELEM, _DELSETELEM = (_SUBSYSTEM | n for n in (9, 12, 13, 14))
-NEWGEN = _SUBSYSTEM | 15
-_NLA_F_NESTED = 0x8000
-_HOOK_IN, _HOOK_FORWARD, _HOOK_OUT = 1, 2, 3
-_PRIORITY_MANGLE = -150
-_SET_MAP = 0x8
-_TYPE_IPADDR, _TYPE_IP6ADDR, _TYPE_INET_SERVICE, _TYPE_IFNAME = 7, 8, 13, 41
-_REG_VERDICT, _REG_1, _REG32_00 = 0, 1, 8
-_DROP = 0
-_BYTE_ORDERS = struct.pack("=BBIBBI", 0, 4, 1, 1, 4, 2)
-"""User data of the maps, for `nft list`: keys in host order, data big-endian. For want of an MSS the type is a port."""
 _ELEMENTS_PER_MESSAGE = 500
 """A netlink attribute holds 64 KiB; 500 elements stay far below it."""
+_DORMANT = 1
+_ENOENT = 2
+_PACKETS, _BYTES = 2, 1
+Entry: TypeAlias = tuple[str, bytes, bytes]
+"""(set, key, data); without data for a plain set, and a chain's name where that is what a map leads to."""
+Found: TypeAlias = dict[str, dict[bytes, bytes]]
+"""Data by set and key."""
 
-_SETS: dict[str, tuple[int, int, int]] = {
-    # name: (key type, key bytes, flags)
-    "guard4_udp": (_TYPE_IPADDR << 12 | _TYPE_INET_SERVICE << 6 | _TYPE_INET_SERVICE, 12, 0),
-    "guard6_udp": (_TYPE_IP6ADDR << 12 | _TYPE_INET_SERVICE << 6 | _TYPE_INET_SERVICE, 24, 0),
-    "guard4_ip": (_TYPE_IPADDR, 4, 0),
-    "guard6_ip": (_TYPE_IP6ADDR, 16, 0),
-    "mss4": (_TYPE_IFNAME, 16, _SET_MAP),
-    "mss6": (_TYPE_IFNAME, 16, _SET_MAP),
-}
-_CHAINS = {"guard_out": _HOOK_OUT, "guard_in": _HOOK_IN, "clamp": _HOOK_FORWARD}
-
-
-def _b32(kind: int, value: int) -> bytes:
-    return struct.pack("=HH", 8, kind) + struct.pack("!I", value & 0xFFFFFFFF)
+BEGIN = Message(0x10, 0, struct.pack("=BB", 0, 0) + struct.pack("!H", 10))
+END = Message(0x11, 0, struct.pack("=BB", 0, 0) + struct.pack("!H", 10))
 
 
-def _nest(kind: int, *parts: bytes) -> bytes:
-    return attr(kind | _NLA_F_NESTED, b"".join(parts))
+class Dropped(NamedTuple):
+    """Packets that guarded places did not let in."""
+
+    in_clear: int = 0
+    of_another: int = 0
+    """For a tunnel that is bound to another SA."""
 
 
-def _message(kind: int, flags: int, *parts: bytes, family: int = _INET) -> Message:
-    return Message(kind, flags, struct.pack("=BB", family, 0) + b"\0\0" + b"".join(parts))
+# -- objects and entries ----------------------------------------------------------------------------------------------
 
 
-_BEGIN = Message(0x10, 0, struct.pack("=BB", 0, 0) + struct.pack("!H", 10))
-_END = Message(0x11, 0, struct.pack("=BB", 0, 0) + struct.pack("!H", 10))
-
-
-def _expression(name: str, *parts: bytes) -> bytes:
-    return _nest(1, string(1, name), _nest(2, *parts))
-
-
-def _meta(key: int, register: int = _REG_1) -> bytes:
-    return _expression("meta", _b32(2, key), _b32(1, register))
-
-
-def _compare(value: bytes, register: int = _REG_1) -> bytes:
-    return _expression("cmp", _b32(1, register), _b32(2, 0), _nest(3, attr(1, value)))
-
-
-def _payload(base: int, offset: int, size: int, register: int) -> bytes:
-    return _expression("payload", _b32(1, register), _b32(2, base), _b32(3, offset), _b32(4, size))
-
-
-def _lookup(name: str, register: int, result: int | None = None) -> bytes:
-    return _expression("lookup", string(1, name), _b32(2, register), *([_b32(3, result)] if result is not None else []))
-
-
-_META_OIFNAME, _META_IIFNAME, _META_NFPROTO, _META_L4PROTO, _META_SECPATH = 7, 6, 15, 16, 25
-_NETWORK, _TRANSPORT = 1, 2
-_COUNT_AND_DROP = _expression("counter") + _expression(
-    "immediate", _b32(1, _REG_VERDICT), _nest(2, _nest(2, _b32(1, _DROP)))
-)
-
-
-def _guard_rule(*, v6: bool, udp: bool, outgoing: bool) -> bytes:
-    """Drop packets between a guarded pair of endpoints that no IPsec protects."""
-    size = 16 if v6 else 4
-    # Offsets of the peer's address in the IP header: destination when we send, source when we receive.
-    address = (24 if outgoing else 8) if v6 else (16 if outgoing else 12)
-    body = [
-        _meta(_META_NFPROTO),
-        _compare(bytes((socket.AF_INET6 if v6 else socket.AF_INET,))),
-        _meta(_META_L4PROTO),
-        _compare(bytes((17 if udp else 115,))),
-        _payload(_NETWORK, address, size, _REG32_00),
-    ]
-    if udp:
-        local, remote = (0, 2) if outgoing else (2, 0)
-        after = _REG32_00 + size // 4
-        body += [_payload(_TRANSPORT, local, 2, after), _payload(_TRANSPORT, remote, 2, after + 1)]
-    body.append(_lookup(f"guard{6 if v6 else 4}_{'udp' if udp else 'ip'}", _REG32_00))
-    if outgoing:
-        body.append(_expression("rt", _b32(1, _REG_1), _b32(2, 4)))
-    else:
-        body.append(_meta(_META_SECPATH))
-    body += [_compare(b"\0"), _COUNT_AND_DROP]
-    return b"".join(body)
-
-
-def _clamp_rule(*, v6: bool, outgoing: bool) -> bytes:
-    """Lower the MSS option of SYN segments to the interface's value; the kernel never raises it."""
-    return b"".join(
-        (
-            _meta(_META_NFPROTO),
-            _compare(bytes((socket.AF_INET6 if v6 else socket.AF_INET,))),
-            _meta(_META_L4PROTO),
-            _compare(bytes((6,))),
-            _payload(_TRANSPORT, 13, 1, _REG_1),
-            _expression(
-                "bitwise",
-                _b32(1, _REG_1),
-                _b32(2, _REG_1),
-                _b32(3, 1),
-                _nest(4, attr(1, b"\x06")),
-                _nest(5, attr(1, b"\0")),
-            ),
-            _compare(b"\x02"),
-            _meta(_META_OIFNAME if outgoing else _META_IIFNAME),
-            _lookup("mss6" if v6 else "mss4", _REG_1, _REG_1),
-            _expression("exthdr", _b32(7, _REG_1), attr(2, b"\x02"), _b32(3, 2), _b32(4, 2), _b32(6, 1)),
-        )
-    )
-
-
-def _rules() -> list[tuple[str, bytes]]:
-    both = (False, True)
-    rules = [("guard_out", _guard_rule(v6=v6, udp=udp, outgoing=True)) for v6 in both for udp in both]
-    rules += [("guard_in", _guard_rule(v6=v6, udp=udp, outgoing=False)) for v6 in both for udp in both]
-    rules += [("clamp", _clamp_rule(v6=v6, outgoing=out)) for v6 in both for out in both]
-    return rules
-
-
-def _create_table() -> list[Message]:
-    """The table with its sets, chains and rules, empty of elements."""
-    table = string(1, TABLE)
-    requests = [_message(_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, table)]
-    for number, (name, (kind, size, flags)) in enumerate(_SETS.items(), 1):
-        parts = [table, string(2, name), _b32(3, flags), _b32(4, kind), _b32(5, size), _b32(10, number)]
-        if flags & _SET_MAP:
-            parts += [_b32(6, _TYPE_INET_SERVICE), _b32(7, 2), attr(13, _BYTE_ORDERS)]
-        requests.append(_message(_NEWSET, NLM_F_CREATE | NLM_F_EXCL, *parts))
-    for name, hook in _CHAINS.items():
-        where = _nest(4, _b32(1, hook), _b32(2, _PRIORITY_MANGLE))
-        requests.append(
-            _message(
-                _NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL, table, string(3, name), where, string(7, "filter"), _b32(5, 1)
-            )
-        )
-    requests += [
-        _message(_NEWRULE, NLM_F_CREATE | 0x800, table, string(2, chain), _nest(4, body)) for chain, body in _rules()
-    ]
-    return requests
-
-
-def _place(element: Guard | Clamp) -> list[tuple[str, bytes, bytes]]:
-    """(set, key, data) of an object: a clamp stands in two maps."""
+def place(element: Element) -> list[Entry]:
+    """The entries of an object: a clamp stands in two maps."""
     if isinstance(element, Clamp):
         name = element.ifname.encode().ljust(16, b"\0")
         values = (("mss4", element.mss4), ("mss6", element.mss6))
         return [(where, name, struct.pack("!H", mss)) for where, mss in values]
-    family = 6 if len(element.remote) == 16 else 4
-    if not element.local_port:
-        return [(f"guard{family}_ip", element.remote, b"")]
-    ports = struct.pack("!H2xH2x", element.local_port, element.remote_port)
-    return [(f"guard{family}_udp", element.remote + ports, b"")]
+    if isinstance(element, GuardedPlace):
+        return list(_place_entries(element))
+    if isinstance(element, Binding):
+        number, reqid = element.tunnel_id.to_bytes(2), struct.pack("=I", element.reqid)
+        return [("bound_ids", number, reqid), ("bound_pairs", reqid + number + b"\0\0", b"")]
+    return [_guard_entry(element)]
 
 
-def entries(element: Guard | Clamp, *, with_data: bool = True) -> list[tuple[str, bytes]]:
-    """(set, packed element) of an object."""
-    result = []
-    for name, key, data in _place(element):
-        parts = [_nest(1, attr(1, key))]
-        if data and with_data:
-            parts.append(_nest(2, attr(1, data)))
-        result.append((name, _nest(1, *parts)))
-    return result
+def _guard_entry(guard: Guard) -> Entry:
+    family = 6 if len(guard.remote) == 16 else 4
+    if not guard.remote_port:
+        return f"guard{family}_ip", guard.remote, b""
+    if not guard.local_port:
+        return f"guard{family}_to", guard.remote + struct.pack("!H2x", guard.remote_port), b""
+    ports = struct.pack("!H2xH2x", guard.local_port, guard.remote_port)
+    return f"guard{family}_udp", guard.remote + ports, b""
 
 
-def _elements(kind: int, flags: int, elements: Iterable[Guard | Clamp], *, with_data: bool) -> list[Message]:
+def _place_entries(thing: GuardedPlace) -> Iterator[Entry]:
+    family, port = 6 if len(thing.address) == 16 else 4, thing.port.to_bytes(2)
+    exact = any(thing.address)
+    key = thing.address + port + b"\0\0" if exact else port
+    suffix = "" if exact else "_any"
+    yield f"enter{family}{suffix}", key, nftrules.esp_chain(thing.marks).encode()
+    if BY_PORT:
+        yield f"ports{family}{suffix}", key, b""
+
+
+def _objects(netns: str, found: Found) -> list[Element]:
+    """The objects that entries stand for. What is incomplete is told as one with other values."""
+    things: list[Element] = []
+    for name, entries in found.items():
+        if name.startswith("guard"):
+            things += [_element(netns, name, key) for key in entries]
+        elif name.startswith("enter"):
+            things += [_place_of(netns, name, key, chain, found) for key, chain in entries.items()]
+    mss4, mss6 = found.get("mss4", {}), found.get("mss6", {})
+    for key in mss4.keys() | mss6.keys():
+        things.append(Clamp(netns, _ifname(key), _mss(mss4.get(key)), _mss(mss6.get(key))))
+    pairs = found.get("bound_pairs", {})
+    for number, reqid in found.get("bound_ids", {}).items():
+        complete = reqid + number + b"\0\0" in pairs
+        things.append(Binding(netns, int.from_bytes(number), struct.unpack("=I", reqid)[0] if complete else 0))
+    return things
+
+
+def _place_of(netns: str, name: str, key: bytes, chain: bytes, found: Found) -> GuardedPlace:
+    thing = _element(netns, name, key)
+    assert isinstance(thing, GuardedPlace)
+    if BY_PORT and key not in found.get(name.replace("enter", "ports"), {}):
+        return thing
+    return GuardedPlace(netns, thing.address, thing.port, nftrules.marks_of(chain.decode(errors="replace")))
+
+
+def _ifname(key: bytes) -> str:
+    return key.rstrip(b"\0").decode(errors="replace")
+
+
+def _mss(data: bytes | None) -> int:
+    return int.from_bytes(data[:2]) if data else 0
+
+
+def _element(netns: str, name: str, key: bytes) -> Element:
+    """The object behind an entry, without its values."""
+    if name.startswith("mss"):
+        return Clamp(netns, _ifname(key), 0, 0)
+    if name.startswith("bound"):
+        return Binding(netns, int.from_bytes(key[:2] if name == "bound_ids" else key[4:6]), 0)
+    size = 16 if "6" in name else 4
+    if name.startswith(("enter", "ports")):
+        exact = len(key) > size
+        address = key[:size] if exact else bytes(size)
+        return GuardedPlace(netns, address, int.from_bytes(key[size : size + 2] if exact else key[:2]), NO_MARK)
+    if name.endswith("_to"):
+        return Guard(netns, key[:size], 0, int.from_bytes(key[size : size + 2]))
+    local, remote = struct.unpack_from("!H2xH2x", key, size) if len(key) > size else (0, 0)
+    return Guard(netns, key[:size], local, remote)
+
+
+# -- messages ---------------------------------------------------------------------------------------------------------
+
+
+def _pack(entry: Entry, *, with_data: bool) -> bytes:
+    name, key, data = entry
+    parts = [nest(1, attr(1, key))]
+    if data and with_data:
+        whole = nftrules.jump_data(data.decode()) if name.startswith("enter") else attr(1, data)
+        parts.append(nest(2, whole))
+    return nest(1, *parts)
+
+
+def entries(element: Element, *, with_data: bool = True) -> list[tuple[str, bytes]]:
+    """(set, packed entry) of an object."""
+    return [(entry[0], _pack(entry, with_data=with_data)) for entry in place(element)]
+
+
+def _elements(kind: int, flags: int, elements: Iterable[Element], *, with_data: bool) -> list[Message]:
+    return _of_entries(kind, flags, (e for element in elements for e in place(element)), with_data=with_data)
+
+
+def _of_entries(kind: int, flags: int, some: Iterable[Entry], *, with_data: bool) -> list[Message]:
     by_set: dict[str, list[bytes]] = {}
-    for element in elements:
-        for name, entry in entries(element, with_data=with_data):
-            by_set.setdefault(name, []).append(entry)
+    for entry in some:
+        by_set.setdefault(entry[0], []).append(_pack(entry, with_data=with_data))
     return _packed(kind, flags, by_set)
 
 
 def _packed(kind: int, flags: int, by_set: Mapping[str, Sequence[bytes]]) -> list[Message]:
     many = _ELEMENTS_PER_MESSAGE
     return [
-        _message(kind, flags, string(1, TABLE), string(2, name), _nest(3, *packed[start : start + many]))
+        message(kind, flags, string(1, TABLE), string(2, name), nest(3, *packed[start : start + many]))
         for name, packed in by_set.items()
         for start in range(0, len(packed), many)
     ]
 
 
-def _value(reply: Reply | KernelError) -> int | None:
-    """The data of the one element in a reply."""
-    if isinstance(reply, KernelError):
-        return None
-    element = attributes(attributes(attributes(reply.payload, 4).get(3, b"")).get(1, b""))
-    return int.from_bytes(attributes(element.get(2, b"")).get(1, b"\0\0")[:2])
+def _data(raw: dict[int, bytes]) -> bytes:
+    """The data of an entry: a value, or the chain of a verdict."""
+    data = attributes(raw.get(2, b""))
+    if 2 in data:
+        return attributes(data[2]).get(2, b"").rstrip(b"\0")
+    return data.get(1, b"")
 
 
-def event(kind: int, netns: str, payload: bytes) -> list[Guard | Clamp] | None:
+def event(kind: int, netns: str, payload: bytes) -> list[Element] | None:
     """What an nftables event is about: the elements of our sets that it names; [] for anybody else's table.
 
     None: something else in our table changed (a rule, a set, the table itself).
@@ -245,22 +224,16 @@ def event(kind: int, netns: str, payload: bytes) -> list[Guard | Clamp] | None:
     found = attributes(payload, 4)
     if found.get(1) != TABLE.encode() + b"\0":
         return []
-    if kind not in (_NEWSETELEM, _DELSETELEM):
+    if kind not in (NEWSETELEM, DELSETELEM):
         return None
     name = found.get(2, b"").rstrip(b"\0").decode(errors="replace")
-    if name not in _SETS:
+    if name not in SETS:
         return None
     keys = [attributes(attributes(raw).get(1, b"")).get(1, b"") for _, raw in attribute_list(found.get(3, b""))]
     return [_element(netns, name, key) for key in keys]
 
 
-def _element(netns: str, name: str, key: bytes) -> Guard | Clamp:
-    """The object behind a set element, without a clamp's values."""
-    if name.startswith("mss"):
-        return Clamp(netns, key.rstrip(b"\0").decode(errors="replace"), 0, 0)
-    size = 16 if "6" in name else 4
-    local, remote = struct.unpack_from("!H2xH2x", key, size) if len(key) > size else (0, 0)
-    return Guard(netns, key[:size], local, remote)
+# -- the table --------------------------------------------------------------------------------------------------------
 
 
 class Table:
@@ -269,99 +242,173 @@ class Table:
     def __init__(self, netlink: Netlink) -> None:
         self._netlink = netlink
 
+    def _state(self) -> Reply | KernelError:
+        return self._netlink.get([message(GETTABLE, 0, string(1, TABLE))])[0]
+
     def exists(self) -> bool:
-        reply = self._netlink.get([_message(_GETTABLE, 0, string(1, TABLE))])[0]
-        return not isinstance(reply, KernelError)
+        return not isinstance(self._state(), KernelError)
 
     def intact(self) -> bool:
-        """Whether every rule that we would make is there."""
-        if not self.exists():
+        """Whether every rule is there as we would make it."""
+        state = self._state()
+        if isinstance(state, KernelError) or int.from_bytes(attributes(state.payload, 4).get(2, b"")) & _DORMANT:
             return False
-        counts: dict[str, int] = {}
-        for reply in self._netlink.dump(_GETRULE, struct.pack("=BBH", _INET, 0, 0) + string(1, TABLE)):
-            found = attributes(reply.payload, 4)
-            if found.get(1, b"") != TABLE.encode() + b"\0":
-                continue
-            chain = found.get(2, b"").rstrip(b"\0").decode(errors="replace")
-            size = len(list(attribute_list(found.get(4, b""))))
-            counts[chain] = counts.get(chain, 0) + size
-        wanted: dict[str, int] = {}
-        for chain, body in _rules():
-            wanted[chain] = wanted.get(chain, 0) + len(list(attribute_list(body)))
-        return counts == wanted
+        chains = self._chains()
+        if any(chains.get(name) != where for name, where in nftrules.CHAINS.items()):
+            return False
+        wanted, found = nftrules.wanted_rules(list(chains)), self._rules()
+        return wanted.keys() >= found.keys() and all(
+            len(bodies) == len(found.get(chain, ()))
+            and all(nftrules.same_rule(a, b) for a, (_, b) in zip(bodies, found.get(chain, ()), strict=True))
+            for chain, bodies in wanted.items()
+        )
 
-    def create(self, elements: Sequence[Guard | Clamp] = ()) -> None:
-        """Make the table anew with these elements, in one transaction, in the place of a damaged one."""
-        requests = [_message(_DELTABLE, 0, string(1, TABLE))] if self.exists() else []
-        requests += _create_table()
-        requests += _elements(_NEWSETELEM, NLM_F_CREATE, elements, with_data=True)
-        self._netlink.transaction(_BEGIN, requests, _END)
+    def _chains(self) -> dict[str, tuple[int, int] | None]:
+        """(hook, priority) of every chain of the table; None for those without."""
+        found: dict[str, tuple[int, int] | None] = {}
+        for fields in self._ours(GETCHAIN):
+            hook = attributes(fields[4]) if 4 in fields else None
+            name = fields.get(3, b"").rstrip(b"\0").decode(errors="replace")
+            found[name] = (_signed(hook.get(1, b"")), _signed(hook.get(2, b""))) if hook else None
+        return found
 
-    def add(self, elements: Sequence[Guard | Clamp]) -> None:
+    def _rules(self) -> dict[str, list[tuple[str, bytes]]]:
+        """(comment, body) of every rule of the table, by chain."""
+        found: dict[str, list[tuple[str, bytes]]] = {}
+        for fields in self._ours(GETRULE):
+            chain = fields.get(2, b"").rstrip(b"\0").decode(errors="replace")
+            comment = fields.get(7, b"")[2:].rstrip(b"\0").decode(errors="replace")
+            found.setdefault(chain, []).append((comment, fields.get(4, b"")))
+        return found
+
+    def _ours(self, kind: int) -> Iterator[dict[int, bytes]]:
+        """Chains or rules of the table, by a dump: the kernel may tell of others' too."""
+        payload = struct.pack("=BBH", nftrules.INET, 0, 0)
+        for reply in self._netlink.dump(kind, payload + (string(1, TABLE) if kind == GETRULE else b"")):
+            fields = attributes(reply.payload, 4)
+            if fields.get(1, b"") == TABLE.encode() + b"\0":
+                yield fields
+
+    def _counted(self) -> nftrules.Counted:
+        """What the rules with comments have counted."""
+        counted: nftrules.Counted = {}
+        for rules in self._rules().values():
+            for comment, body in rules:
+                for name, data in _expressions(body) if comment else ():
+                    if name == b"counter\0":
+                        before = counted.get(comment, (0, 0))
+                        packets, octets = (int.from_bytes(data.get(kind, b"")) for kind in (_PACKETS, _BYTES))
+                        counted[comment] = before[0] + packets, before[1] + octets
+        return counted
+
+    def dropped(self) -> Dropped:
+        """What guarded places did not let in, since there are any."""
+        counted = self._counted() if self.exists() else {}
+        return Dropped(*(counted.get(c, (0, 0))[0] for c in (nftrules.IN_CLEAR, nftrules.OF_ANOTHER)))
+
+    def create(self, elements: Sequence[Element] = ()) -> None:
+        """Make the table anew with these elements, in one transaction, in the place of a damaged or older one."""
+        requests, counted = [], nftrules.Counted()
+        if self.exists():
+            counted = self._counted()
+            requests.append(message(DELTABLE, 0, string(1, TABLE)))
+        requests += nftrules.new_table()
+        requests += _esp_chains(elements, (), counted)
+        requests += _elements(NEWSETELEM, NLM_F_CREATE, elements, with_data=True)
+        self._netlink.transaction(BEGIN, requests, END)
+
+    def add(self, elements: Sequence[Element]) -> None:
         """Add elements; an equal one that is there already is no error."""
-        self._netlink.transaction(_BEGIN, _elements(_NEWSETELEM, NLM_F_CREATE, elements, with_data=True), _END)
+        self.replace((), elements)
 
     def insert(self, by_set: Mapping[str, Sequence[bytes]]) -> None:
-        """Add packed elements (see `entries`) by set, in one transaction."""
-        self._netlink.transaction(_BEGIN, _packed(_NEWSETELEM, NLM_F_CREATE, by_set), _END)
+        """Add packed entries (see `entries`) by set, in one transaction."""
+        self._netlink.transaction(BEGIN, _packed(NEWSETELEM, NLM_F_CREATE, by_set), END)
 
-    def replace(self, old: Sequence[Guard | Clamp], new: Sequence[Guard | Clamp]) -> None:
-        """Take elements out and put others in, in one transaction."""
-        requests = _elements(_DELSETELEM, 0, old, with_data=False)
-        requests += _elements(_NEWSETELEM, NLM_F_CREATE, new, with_data=True)
-        self._netlink.transaction(_BEGIN, requests, _END)
+    def replace(self, old: Sequence[Element], new: Sequence[Element]) -> None:
+        """Take elements out, as far as they are there, and put others in, in one transaction."""
+        wanted = [entry for element in old for entry in place(element)]
+        there = self._ask(wanted)
+        gone = [entry for entry, data in zip(wanted, there, strict=True) if data is not None]
+        requests = _of_entries(DELSETELEM, 0, gone, with_data=False)
+        if any(isinstance(element, GuardedPlace) for element in new):
+            requests += _esp_chains(new, self._chains())
+        requests += _elements(NEWSETELEM, NLM_F_CREATE, new, with_data=True)
+        self._netlink.transaction(BEGIN, requests, END)
 
-    def remove(self, elements: Sequence[Guard | Clamp]) -> None:
+    def remove(self, elements: Sequence[Element]) -> None:
         """Remove elements that are there. Raises KernelError ENOENT, and removes none, if one of them is not."""
-        self._netlink.transaction(_BEGIN, _elements(_DELSETELEM, 0, elements, with_data=False), _END)
+        self._netlink.transaction(BEGIN, _elements(DELSETELEM, 0, elements, with_data=False), END)
 
     def delete(self) -> None:
         """Remove the table and all in it, if it is there."""
         if self.exists():
-            self._netlink.transaction(_BEGIN, [_message(_DELTABLE, 0, string(1, TABLE))], _END)
+            self._netlink.transaction(BEGIN, [message(DELTABLE, 0, string(1, TABLE))], END)
 
-    def get(self, elements: Sequence[Guard | Clamp]) -> list[Guard | Clamp]:
-        """Those of the elements that are there, clamps with the values they have there."""
-        requests: list[Message] = []
-        for element in elements:
-            requests += _elements(_GETSETELEM, 0, [element], with_data=False)
-        replies = iter(self._netlink.get(requests))
-        found: list[Guard | Clamp] = []
-        for element in elements:
-            if isinstance(element, Guard):
-                if not isinstance(next(replies), KernelError):
-                    found.append(element)
-                continue
-            four, six = (_value(next(replies)), _value(next(replies)))
-            if four is not None or six is not None:
-                found.append(Clamp(element.netns, element.ifname, four or 0, six or 0))
-        return found
+    def get(self, elements: Sequence[Element]) -> list[Element]:
+        """Those of the elements that are there, with the values that they have there."""
+        found: Found = {}
+        self._look_up([entry for element in elements for entry in place(element)], found)
+        # Of a binding it is its id that says to which SA: only now the pair is known.
+        numbers = found.get("bound_ids", {})
+        self._look_up([("bound_pairs", reqid + number + b"\0\0", b"") for number, reqid in numbers.items()], found)
+        return _objects(elements[0].netns if elements else "", found)
 
-    def read(self, netns: str) -> list[Guard | Clamp]:
+    def _look_up(self, wanted: Sequence[Entry], found: Found) -> None:
+        for (name, key, _), data in zip(wanted, self._ask(wanted), strict=True):
+            if data is not None:
+                found.setdefault(name, {})[key] = data
+
+    def _ask(self, wanted: Sequence[Entry]) -> list[bytes | None]:
+        """The data of each of these entries; None for those that are not there."""
+        requests = [m for entry in wanted for m in _of_entries(GETSETELEM, 0, [entry], with_data=False)]
+        return [
+            None if isinstance(reply, KernelError) else _data(attributes(_first(reply.payload)))
+            for reply in self._netlink.get(requests)
+        ]
+
+    def read(self, netns: str) -> list[Element]:
         """Every element in the sets; [] without a table."""
         if not self.exists():
             return []
-        found: list[Guard | Clamp] = []
-        for name in ("guard4_udp", "guard6_udp", "guard4_ip", "guard6_ip"):
-            found += [_element(netns, name, key) for key, _ in self._dump(name)]
-        mss6 = {key: int.from_bytes(data[:2]) for key, data in self._dump("mss6")}
-        mss4 = {key: int.from_bytes(data[:2]) for key, data in self._dump("mss4")}
-        found += [
-            Clamp(netns, key.rstrip(b"\0").decode(errors="replace"), mss4.get(key, 0), mss6.get(key, 0))
-            for key in mss4.keys() | mss6.keys()
-        ]
-        return found
+        return _objects(netns, {name: dict(self._dump(name)) for name in SETS})
 
     def _dump(self, name: str) -> list[tuple[bytes, bytes]]:
-        payload = struct.pack("=BBH", _INET, 0, 0) + string(1, TABLE) + string(2, name)
+        payload = struct.pack("=BBH", nftrules.INET, 0, 0) + string(1, TABLE) + string(2, name)
         found = []
         try:
-            for reply in self._netlink.dump(_GETSETELEM, payload):
+            for reply in self._netlink.dump(GETSETELEM, payload):
                 for _, raw in attribute_list(attributes(reply.payload, 4).get(3, b"")):
                     element = attributes(raw)
-                    key = attributes(element.get(1, b"")).get(1, b"")
-                    found.append((key, attributes(element.get(2, b"")).get(1, b"")))
+                    found.append((attributes(element.get(1, b"")).get(1, b""), _data(element)))
         except KernelError as error:
-            if error.code != 2:  # ENOENT: somebody removed the set
+            if error.code != _ENOENT:  # somebody removed the set, or an older version never made it
                 raise
         return found
+
+
+def _esp_chains(
+    elements: Iterable[Element], there: Iterable[str], counted: nftrules.Counted | None = None
+) -> Iterator[Message]:
+    """The chains that guarded places need and that are not there."""
+    known = set(there)
+    for marks in dict.fromkeys(element.marks for element in elements if isinstance(element, GuardedPlace)):
+        if nftrules.esp_chain(marks) not in known:
+            yield from nftrules.new_esp_chain(marks, counted)
+            counted = None  # once is enough
+
+
+def _expressions(body: bytes) -> Iterator[tuple[bytes, dict[int, bytes]]]:
+    """(name, attributes) of a rule's expressions."""
+    for _, raw in attribute_list(body):
+        fields = attributes(raw)
+        yield fields.get(1, b""), attributes(fields.get(2, b""))
+
+
+def _first(payload: bytes) -> bytes:
+    """The first entry in a reply."""
+    return attributes(attributes(payload, 4).get(3, b"")).get(1, b"")
+
+
+def _signed(data: bytes) -> int:
+    return int.from_bytes(data, signed=True)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from kl2tp.kernel import l2tp, nft, rtnl, xfrm
 from kl2tp.kernel.netlink import HEADER, NLM_F_REQUEST, Message
-from kl2tp.model.objects import Address, Clamp, Guard, KernelObject, Link, Policy, Sa, Session, Tunnel
+from kl2tp.model.objects import Address, Element, KernelObject, Link, Policy, Sa, Session, Tunnel
 from kl2tp.model.plan import Operation, Unit, creations
 from kl2tp.model.value import dataclass
 
@@ -140,8 +140,8 @@ class Elements:
 
 def _stage(placed: Mapping[int, Operation], pack: "_Packer", cutter: Cutter) -> Requests | Elements:
     targets = [op.target for op in placed.values()]
-    if isinstance(targets[0], Guard | Clamp):
-        entries = [entry for thing in targets if isinstance(thing, Guard | Clamp) for entry in nft.entries(thing)]
+    if isinstance(targets[0], Element):
+        entries = [entry for thing in targets if isinstance(thing, Element) for entry in nft.entries(thing)]
         return Elements(tuple((name, cutter.cut(entry)) for name, entry in entries), tuple(placed))
     packed = [pack(target) for target in targets]
     offsets = tuple(accumulate(map(len, packed[:-1]), initial=0))

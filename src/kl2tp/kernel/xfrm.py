@@ -2,10 +2,11 @@
 
 import struct
 from collections.abc import Callable
+from typing import NamedTuple
 
 from kl2tp.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, Message, attr, attributes
 from kl2tp.model.addr import family
-from kl2tp.model.objects import Direction, Policy, Sa, Secret, Selector, Template
+from kl2tp.model.objects import Direction, Policy, Sa, Secret, Selector, Template, endpoint_of
 from kl2tp.model.spec import Mode
 
 NETLINK_XFRM = 6
@@ -39,6 +40,8 @@ _ALGORITHM = struct.Struct("=64sI")
 _ALGORITHM2 = struct.Struct("=64sII")
 _ESN = struct.Struct("=6I")
 _PACKETS = struct.Struct("=Q")
+_HARD = 224
+"""Where an EXPIRE says whether the SA is gone: `struct xfrm_user_expire`."""
 _NAT = struct.Struct("=H2s2s2x16x")
 _INFINITE = (1 << 64) - 1
 _FOREVER = struct.pack("=8Q", *(_INFINITE,) * 4, 0, 0, 0, 0)
@@ -344,14 +347,32 @@ def sa_counters(data: bytes) -> dict[str, int]:
     }
 
 
-def event_reqid(kind: int, data: bytes) -> int | None:
-    """The reqid of the SA that an event is about; None if it is about something else."""
-    if kind in (NEWSA, UPDSA, EXPIRE):
-        return int(struct.unpack_from("=I", data, 208)[0])
-    if kind == DELSA:
+class SaEvent(NamedTuple):
+    """What an event says about an SA."""
+
+    reqid: int
+    source: bytes
+    destination: bytes
+    spi: int
+    gone: bool
+
+
+def sa_event(kind: int, data: bytes) -> SaEvent | None:
+    """The SA that an event is about; None if it is about something else."""
+    gone = kind == DELSA
+    if gone:
         whole = attributes(data, 24).get(_SA)
-        return int(struct.unpack_from("=I", whole, 208)[0]) if whole else None
+        return _event_of(whole, gone=True) if whole else None
+    if kind in (NEWSA, UPDSA, EXPIRE):
+        return _event_of(data, gone=kind == EXPIRE and bool(data[_HARD]))
     return None
+
+
+def _event_of(data: bytes, *, gone: bool) -> SaEvent:
+    reqid, family_number = struct.unpack_from("=IH", data, 208)
+    size = 4 if family_number == 2 else 16
+    spi = _SPI.unpack_from(data, 72)[0]
+    return SaEvent(reqid, data[80 : 80 + size], data[56 : 56 + size], spi, gone)
 
 
 def event_endpoint(kind: int, data: bytes) -> tuple[bytes, int, int] | None:
@@ -362,9 +383,6 @@ def event_endpoint(kind: int, data: bytes) -> tuple[bytes, int, int] | None:
         direction = data[60]
     else:
         return None
-    selector = _decode_selector(data, 0)
-    if direction == Direction.OUT:
-        return selector.destination, selector.source_port, selector.destination_port
-    if direction == Direction.IN:
-        return selector.source, selector.destination_port, selector.source_port
-    return None
+    if direction not in (Direction.IN, Direction.OUT):
+        return None
+    return endpoint_of(Direction(direction), _decode_selector(data, 0))

@@ -272,6 +272,13 @@ class Selector:
         )
 
 
+def endpoint_of(direction: Direction, selector: Selector) -> tuple[bytes, int, int]:
+    """(remote address, local port, remote port) of what a policy in or out applies to."""
+    if direction == Direction.OUT:
+        return selector.destination, selector.source_port, selector.destination_port
+    return selector.source, selector.destination_port, selector.source_port
+
+
 @dataclass(frozen=True, slots=True)
 class Template:
     """The SA that a policy demands."""

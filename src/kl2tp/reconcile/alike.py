@@ -63,7 +63,7 @@ def batches(specs: Iterable[TunnelSpec], ring: KeyRing, cut: Callable[[Specimen]
 
 def _plain(spec: TunnelSpec) -> bool:
     """Whether a tunnel has nothing that must be looked up for it alone, or that is made in two steps."""
-    if spec.route or (spec.ipsec and spec.ipsec.offload_device) or len(spec.name) < _SHORTEST_NAME:
+    if spec.route or spec.ike or (spec.ipsec and spec.ipsec.offload_device) or len(spec.name) < _SHORTEST_NAME:
         return False
     for session in spec.sessions:
         interface = session.interface

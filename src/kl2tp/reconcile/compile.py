@@ -3,6 +3,8 @@
 Protection of a tunnel is four policies, two SAs and a guard. In each direction one policy demands the tunnel's SA for
 exactly its packets, and a wider one of lower priority blocks them from whatever source: if the first is taken away,
 nothing passes. The outbound policy names its SA by SPI, so that a new key is taken into use by one atomic update.
+
+With IKE the SAs are charon's, and the policies name them by reqid alone: the kernel takes the newest.
 """
 
 import hashlib
@@ -71,13 +73,20 @@ MAIN_TABLE = 254
 
 
 def compile_unit(
-    spec: TunnelSpec, ring: KeyRing, keys: Keying | None, vrf_table: VrfTable = lambda netns, name: MAIN_TABLE
+    spec: TunnelSpec,
+    ring: KeyRing,
+    keys: Keying | None,
+    vrf_table: VrfTable = lambda netns, name: MAIN_TABLE,
+    *,
+    secured: bool = True,
 ) -> Unit:
-    """All kernel objects of a tunnel, protection first. Raises KeyFileError for cookies that cannot be derived."""
+    """All kernel objects of a tunnel, protection first. Raises KeyFileError for cookies that cannot be derived.
+
+    `secured`: whether IKE has brought the SAs about. Without them its devices are down.
+    """
     objects: list[KernelObject] = []
-    if spec.ipsec:
-        assert keys is not None
-        objects += _protection(spec, spec.ipsec, keys)
+    if protection := protection_of(spec):
+        objects += _protection(spec, protection, keys)
     if spec.route:
         objects.append(_peer_route(spec, spec.route))
     objects.append(
@@ -94,17 +103,37 @@ def compile_unit(
         )
     )
     for session in spec.sessions:
-        objects += _session(spec, session, ring, vrf_table)
+        objects += _session(spec, session, ring, vrf_table, secured=secured or not spec.ike)
     return Unit(spec.name, tuple(objects))
 
 
-def _protection(spec: TunnelSpec, ipsec: IpsecSpec, keys: Keying) -> Iterator[KernelObject]:
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """What policies need to know of a tunnel's IPsec, wherever its SAs come from."""
+
+    reqid: int
+    mode: Mode
+    mark: tuple[int, int] | None = None
+    offload_device: str = ""
+    """That does all of ESP."""
+
+
+def protection_of(spec: TunnelSpec) -> Protection | None:
+    """The protection of a tunnel; None for one in clear."""
+    if spec.ike:
+        return Protection(spec.ike.reqid, spec.ike.mode)
+    if ipsec := spec.ipsec:
+        device = ipsec.offload_device if ipsec.offload_packet else ""
+        return Protection(ipsec.reqid, ipsec.mode, ipsec.mark, device)
+    return None
+
+
+def _protection(spec: TunnelSpec, ipsec: Protection, keys: Keying | None) -> Iterator[KernelObject]:
     ns, mark = spec.netns, ipsec.mark
     bits = len(spec.local) * 8
     anywhere = ANY4 if bits == 32 else ANY6
     proto = _UDP if spec.encap == Encap.UDP else _L2TP
     lport, rport = spec.local_port, spec.remote_port
-    tunnel_mode = ipsec.mode == Mode.TUNNEL
     # The blocks hold for packets of every mark, unless marks keep apart tunnels between the same endpoints.
     yield Policy(
         ns, Direction.OUT, Selector(anywhere, 0, spec.remote, bits, proto, lport, rport), PRIORITY_BLOCK, None, mark
@@ -113,31 +142,33 @@ def _protection(spec: TunnelSpec, ipsec: IpsecSpec, keys: Keying) -> Iterator[Ke
         ns, Direction.IN, Selector(spec.remote, bits, anywhere, 0, proto, rport, lport), PRIORITY_BLOCK, None, mark
     )
     yield Guard(ns, spec.remote, lport, rport)
-    for sa in keys.inbound:
-        yield _sa(spec, ipsec, sa, outbound=False)
-    for sa in keys.outbound:
-        yield _sa(spec, ipsec, sa, outbound=True)
-    outer = (spec.remote, spec.local) if tunnel_mode else (b"", b"")
-    device = ipsec.offload_device if ipsec.offload_packet else ""
+    if spec.ipsec:
+        assert keys is not None
+        yield from (_sa(spec, spec.ipsec, sa, outbound=False) for sa in keys.inbound)
+        yield from (_sa(spec, spec.ipsec, sa, outbound=True) for sa in keys.outbound)
     yield Policy(
         ns,
         Direction.IN,
         Selector(spec.remote, bits, spec.local, bits, proto, rport, lport),
         PRIORITY_PROTECT,
-        Template(ipsec.reqid, ipsec.mode, *outer),
+        _template(ipsec, spec.remote, spec.local),
         mark,
-        device,
+        ipsec.offload_device,
     )
-    outer = (spec.local, spec.remote) if tunnel_mode else (b"", b"")
     yield Policy(
         ns,
         Direction.OUT,
         Selector(spec.local, bits, spec.remote, bits, proto, lport, rport),
         PRIORITY_PROTECT,
-        Template(ipsec.reqid, ipsec.mode, *outer, spi=keys.sending.spi),
+        _template(ipsec, spec.local, spec.remote, keys.sending.spi if spec.ipsec and keys else 0),
         mark,
-        device,
+        ipsec.offload_device,
     )
+
+
+def _template(ipsec: Protection, source: bytes, destination: bytes, spi: int = 0) -> Template:
+    outer = (source, destination) if ipsec.mode == Mode.TUNNEL else (b"", b"")
+    return Template(ipsec.reqid, ipsec.mode, *outer, spi=spi)
 
 
 def _sa(spec: TunnelSpec, ipsec: IpsecSpec, keys: SaKeys, *, outbound: bool) -> Sa:
@@ -178,11 +209,11 @@ def _route(netns: str, route: RouteSpec, device: str, *, of_session: bool) -> Ro
 
 
 def _session(
-    spec: TunnelSpec, session: SessionSpec, ring: KeyRing, vrf_table: VrfTable
+    spec: TunnelSpec, session: SessionSpec, ring: KeyRing, vrf_table: VrfTable, *, secured: bool
 ) -> Iterator[KernelObject]:
     interface = session.interface
     expected, sent = cookies(spec, session, ring)
-    link = expected_link(spec, session)
+    link = expected_link(spec, session, secured=secured)
     yield Session(
         spec.netns,
         spec.id,
@@ -200,8 +231,9 @@ def _session(
     netns, mtu = link.netns, link.mtu
     yield link
     for address, plen in interface.addresses:
-        yield Address(netns, interface.name, address, plen)
-    for route in interface.routes if interface.up else ():  # the kernel takes no route into a device that is down
+        if secured or len(address) == 4:  # the kernel takes IPv6 addresses from a device that goes down
+            yield Address(netns, interface.name, address, plen)
+    for route in interface.routes if link.up else ():  # the kernel takes no route into a device that is down
         if interface.vrf and route.table == MAIN_TABLE:
             route = replace(route, table=vrf_table(netns, interface.vrf))
         yield _route(netns, route, interface.name, of_session=True)
@@ -209,8 +241,8 @@ def _session(
         yield Clamp(netns, interface.name, interface.mss or mss4(mtu), interface.mss or mss6(mtu))
 
 
-def expected_link(spec: TunnelSpec, session: SessionSpec) -> Link:
-    """The settings of a session's device."""
+def expected_link(spec: TunnelSpec, session: SessionSpec, *, secured: bool = True) -> Link:
+    """The settings of a session's device; `secured` as above."""
     interface = session.interface
     netns = spec.netns if interface.netns is None else interface.netns
     return Link(
@@ -218,7 +250,7 @@ def expected_link(spec: TunnelSpec, session: SessionSpec) -> Link:
         interface.name,
         interface.mtu or for_session(spec, session).mtu,
         interface.bridge or interface.vrf,
-        interface.up,
+        interface.up and secured,
         interface.mac,
         spec.netns,
         f"{ALIAS_PREFIX}{spec.name}/{session.name}{NO_SUBLAYER if session.l2spec == L2Spec.NONE else ''}",

@@ -15,11 +15,11 @@ from typing import TypeAlias
 from kl2tp.ipsec.keys import KeyFileError, KeyRing
 from kl2tp.kernel.door import Door, Outcome
 from kl2tp.kernel.netlink import KernelError
-from kl2tp.model.objects import NO_MARK, Direction, KernelObject, Key, Link, Policy, Sa, Session
+from kl2tp.model.objects import NO_MARK, Direction, Guard, KernelObject, Key, Link, Policy, Sa, Session
 from kl2tp.model.plan import Conflict, Created, Operation, Plan, Stage, Unit, Verb, plan, satisfied
 from kl2tp.model.spec import TunnelSpec
 from kl2tp.reconcile.alike import Batch, batches
-from kl2tp.reconcile.compile import PRIORITY_PROTECT, compile_unit, keying
+from kl2tp.reconcile.compile import PRIORITY_PROTECT, compile_unit, keying, protection_of
 from kl2tp.reconcile.ledger import Ledger
 
 _Endpoint: TypeAlias = tuple[str | int, ...]
@@ -101,6 +101,11 @@ class Engine:
         self.calls: dict[str, Unit] | None = None
         """What accepted and placed calls want, by unit (CALL_PREFIX...). None: calls are not ours to judge, and what
         the ledger says of them stays as it is."""
+        self.secured: set[str] = set()
+        """Of the tunnels with IKE those that have IPsec now: the others' devices are down. Another thread may change
+        it."""
+        self.sharing: dict[Key, set[str]] = {}
+        """The units of calls by the policies and guards that they want."""
         self.namespaces: frozenset[str] = frozenset()
         """The namespaces in which tunnels or their devices are."""
         self._former: dict[str, TunnelSpec] = {}
@@ -122,7 +127,7 @@ class Engine:
         for name, spec in specs.items():
             namespaces.add(spec.netns)
             namespaces.update(s.interface.netns for s in spec.sessions if s.interface.netns is not None)
-            if spec.ipsec:
+            if protection_of(spec):
                 endpoint = _endpoint(spec)
                 peers[endpoint] = (*peers.get(endpoint, ()), name)
         self._peers = peers
@@ -131,6 +136,31 @@ class Engine:
     def recall(self, specs: Iterable[TunnelSpec]) -> None:
         """Learn what tunnels that are no longer desired may have been: what a crash left of them is told by that."""
         self._former |= {spec.name: spec for spec in specs if spec.name not in self.specs}
+
+    def put_call(self, unit: Unit) -> None:
+        """Take what a call wants, or what protects calls, as desired."""
+        calls = self.calls
+        assert calls is not None
+        self._share(calls.get(unit.name), unit)
+        calls[unit.name] = unit
+
+    def drop_call(self, name: str) -> Unit | None:
+        """Nobody wants this any more; what it was."""
+        calls = self.calls
+        assert calls is not None
+        before = calls.pop(name, None)
+        self._share(before, None)
+        return before
+
+    def _share(self, before: Unit | None, now: Unit | None) -> None:
+        for unit, wanted in ((before, False), (now, True)):
+            if unit is None:
+                continue
+            for key in (thing.key for thing in unit.objects if isinstance(thing, Policy | Guard)):
+                names = self.sharing.setdefault(key, set())
+                (names.add if wanted else names.discard)(unit.name)
+                if not names:
+                    del self.sharing[key]
 
     def names(self) -> list[str]:
         """Every tunnel that is desired or of which something may exist: those to remove first, as they may hold ids."""
@@ -171,12 +201,12 @@ class Engine:
 
     def mend_tables(self) -> list[str]:
         """Put back damaged nftables rules; the namespaces where that was needed."""
-        return [name for name in sorted(self.namespaces) if self.door.mend_table(name)]
+        return [name for name in sorted(self.namespaces | self.owned_namespaces()) if self.door.mend_table(name)]
 
     def drop_tables(self, namespaces: Iterable[str]) -> None:
         """Remove our nftables tables where nothing is left in them."""
         for name in namespaces:
-            if not self.ledger.holds(("guard", name), ("clamp", name)):
+            if not self.ledger.holds(*((kind, name) for kind in ("guard", "clamp", "place", "binding"))):
                 self.door.drop_table(name)
 
     def inspect(self, name: str) -> "Inspection":
@@ -238,7 +268,8 @@ class Engine:
         spec = self.specs.get(name)
         if spec is None:
             return Unit(name)
-        return compile_unit(spec, self.ring, keying(spec, self.ring), self.door.vrf_table)
+        keys, secured = keying(spec, self.ring), name in self.secured
+        return compile_unit(spec, self.ring, keys, self.door.vrf_table, secured=secured)
 
     def _witness(self, unit: Unit) -> Unit:
         """The unit as it was begun, as far as that is known."""
@@ -261,12 +292,17 @@ class Engine:
         return owned
 
     def _has_neighbours(self, name: str) -> bool:
-        """Whether other tunnels go between the same endpoints, and can share protection with this one."""
+        """Whether others go between the same endpoints, and can share protection with this one."""
+        if name.startswith(CALL_PREFIX):
+            unit = (self.calls or {}).get(name)
+            return unit is not None and any(len(self.sharing.get(key, ())) > 1 for key in unit.keys())  # noqa: SIM118
         spec = self.specs.get(name)
-        return bool(spec and spec.ipsec and len(self._peers[_endpoint(spec)]) > 1)
+        return bool(spec and protection_of(spec) and len(self._peers[_endpoint(spec)]) > 1)
 
     def _sharing(self, unit: str, key: Key) -> tuple[str, ...]:
-        """The other tunnels whose protection includes a block policy or guard."""
+        """The others whose protection includes a policy or guard: tunnels share with tunnels, calls with calls."""
+        if unit.startswith(CALL_PREFIX):
+            return tuple(name for name in self.sharing.get(key, ()) if name != unit)
         endpoint = _shared_endpoint(key)
         names = self._peers.get(endpoint, ()) if endpoint else ()
         return tuple(n for n in names if n != unit and (key[0] == "guard" or key[-2:] == self._mark(n)))

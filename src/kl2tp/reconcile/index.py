@@ -6,6 +6,7 @@ from typing import TypeAlias
 from kl2tp.kernel.events import (
     AddressHint,
     DeviceHint,
+    ElementHint,
     EndpointHint,
     Hint,
     NamespaceHint,
@@ -13,7 +14,17 @@ from kl2tp.kernel.events import (
     SaHint,
     TunnelHint,
 )
-from kl2tp.model.objects import ALIAS_PREFIX, Address, Link, Route
+from kl2tp.model.objects import (
+    ALIAS_PREFIX,
+    Address,
+    Binding,
+    Guard,
+    GuardedPlace,
+    Link,
+    Policy,
+    Route,
+    endpoint_of,
+)
 from kl2tp.model.plan import Unit
 from kl2tp.model.spec import TunnelSpec
 
@@ -24,8 +35,9 @@ _ANY_TABLE = 0
 def _places(spec: TunnelSpec) -> Iterator[_Place]:
     """Every place by which an event can name the tunnel."""
     yield (spec.id,)
-    if spec.ipsec:
+    if spec.ipsec:  # the SAs of IKE are not ours to make
         yield ("reqid", spec.netns, spec.ipsec.reqid)
+    if spec.ipsec or spec.ike:
         yield ("endpoint", spec.netns, spec.remote, spec.local_port, spec.remote_port)
     if spec.route:
         yield ("route", spec.netns, spec.route.table, spec.route.destination, spec.route.prefix_length)
@@ -53,6 +65,12 @@ def _unit_places(unit: Unit) -> Iterator[_Place]:
             yield ("address", thing.netns, thing.address, thing.prefix_length)
         elif isinstance(thing, Route):
             yield ("route", thing.netns, thing.table, thing.destination, thing.prefix_length)
+        elif isinstance(thing, Policy):
+            yield ("endpoint", thing.netns, *endpoint_of(thing.direction, thing.selector))
+        elif isinstance(thing, Guard):
+            yield ("endpoint", thing.netns, thing.remote, thing.local_port, thing.remote_port)
+        elif isinstance(thing, GuardedPlace | Binding):
+            yield ("element", thing.key)
 
 
 class Index:
@@ -118,6 +136,8 @@ class Index:
             return self._at(hint.id)
         if isinstance(hint, SaHint):
             return self._at("reqid", hint.netns, hint.reqid)
+        if isinstance(hint, ElementHint):
+            return self._at("element", hint.key)
         if isinstance(hint, EndpointHint):
             return self._at("endpoint", hint.netns, hint.remote, hint.local_port, hint.remote_port)
         if isinstance(hint, RouteHint):

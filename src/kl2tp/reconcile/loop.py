@@ -14,14 +14,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
 from kl2tp.kernel import netns
-from kl2tp.kernel.events import AddressHint, DeviceHint, Hint, Monitor, NamespaceHint, TunnelHint
+from kl2tp.kernel.events import AddressHint, DeviceHint, Hint, Monitor, NamespaceHint, SaHint, TunnelHint
 from kl2tp.model.objects import Link
 from kl2tp.model.plan import Operation, Unit
 from kl2tp.model.spec import TunnelSpec
+from kl2tp.reconcile.associations import Associations
 from kl2tp.reconcile.compile import expected_link, session_name
 from kl2tp.reconcile.engine import CALL_PREFIX, CHUNK, Engine, Result
 from kl2tp.reconcile.index import Index
@@ -121,6 +123,11 @@ class Loop:
         """Told what became of the unit of a call."""
         self.on_call_hint: Callable[[Iterable[str]], None] = lambda names: None
         """Told of calls, by unit, whose tunnel or session somebody may have touched."""
+        self.associations = Associations()
+        """SAs by reqid, once somebody follows them."""
+        self._on_association: Callable[[str, int], None] | None = None
+        self._unread: set[str] = set()
+        """Namespaces whose SAs are to be read anew."""
         self._wake = asyncio.Event()
 
     # -- for the daemon --------------------------------------------------------------------------------------------
@@ -148,7 +155,7 @@ class Loop:
         calls = self.engine.calls
         assert calls is not None
         self._count_namespaces(calls.get(unit.name), -1)
-        calls[unit.name] = unit
+        self.engine.put_call(unit)
         self._count_namespaces(unit, 1)
         self._index.put(unit)
         self._settling.add(unit.name)
@@ -159,9 +166,7 @@ class Loop:
     def drop_call(self, name: str) -> None:
         """Take what a call wanted as no longer desired. Its device is about to go, with all that is on it: what is
         left then, `clear_call` takes away."""
-        calls = self.engine.calls
-        assert calls is not None
-        self._count_namespaces(calls.pop(name, None), -1)
+        self._count_namespaces(self.engine.drop_call(name), -1)
         self._index.drop(name)
         self._settling.add(name)
         self._dirty.pop(name, None)
@@ -172,6 +177,25 @@ class Loop:
         if name in self.states:
             self._settling.add(name)
             self.look_at((name,))
+
+    def set_secured(self, name: str, secured: bool) -> None:
+        """A tunnel with IKE has IPsec now, or none any more: its devices go up, or down, at once."""
+        if secured == (name in self.engine.secured):
+            return
+        (self.engine.secured.add if secured else self.engine.secured.discard)(name)
+        if name in self.engine.specs:
+            self._settling.add(name)
+            self.look_at((name,))
+
+    def follow_associations(self, hear: Callable[[str, int], None]) -> None:
+        """From now on know in `associations` which SAs there are.
+
+        `hear` is told the namespace and reqid whose protection came or went; and reqid 0 when all were read, at first
+        and after each time that events were lost or SAs flushed.
+        """
+        self._on_association = hear
+        self._unread |= self._monitors.keys()
+        self._wake.set()
 
     def _count_namespaces(self, unit: Unit | None, change: int) -> None:
         for place in {o.netns for o in unit.objects if o.netns} if unit else ():
@@ -189,13 +213,14 @@ class Loop:
     def begin(self) -> None:
         """Have every tunnel looked at for the first time, leftovers of an earlier life first."""
         self.look_at(self.engine.names())
-        self._damaged |= self.engine.namespaces
+        self._damaged |= self.engine.namespaces | self.engine.owned_namespaces()
 
     def sweep(self) -> None:
         """Have every tunnel looked at."""
         self._sweep = self.engine.names()
         self.on_call_hint(self.engine.calls or ())
-        self._damaged |= self.engine.namespaces
+        self._damaged |= self.engine.namespaces | self.engine.owned_namespaces()
+        self._unread |= self._monitors.keys()
         self._resync_at = self._loop.time() + self.resync_s
         self._wake.set()
 
@@ -221,6 +246,8 @@ class Loop:
                 self._timers_due()
                 if self._damaged:
                     await self._mend_tables()
+                if self._unread and self._on_association is not None:
+                    await self._read_associations()
                 if names := self._take():
                     await self._reconcile(names)
                 elif self._removed:
@@ -267,6 +294,20 @@ class Loop:
             self.drift.seen += 1
             self.drift.repaired += 1
             _log.warning("the nftables table in namespace %r was damaged: made anew", name)
+
+    async def _read_associations(self) -> None:
+        """Find out which SAs there are, where that is unknown."""
+        names, self._unread = self._unread, set()
+        for name in sorted(names):
+            self.associations.begin(name)
+            found = await self._in_thread(partial(self.engine.door.identities, name))
+            for owner in self.associations.complete(name, found):
+                self._tell_association(*owner)
+            self._tell_association(name, 0)
+
+    def _tell_association(self, netns_name: str, reqid: int) -> None:
+        if self._on_association is not None:
+            self._on_association(netns_name, reqid)
 
     async def _drop_tables(self) -> None:
         """Take away our nftables tables where what was removed was the last in them."""
@@ -419,6 +460,7 @@ class Loop:
         for fd in monitor.descriptors():
             self._loop.add_reader(fd, self._drain, monitor)
         # What happened before we listened is unknown.
+        self._unread.add(name)
         self.look_at(self._index.find(NamespaceHint(name)))
 
     def _stop_watching(self, name: str) -> None:
@@ -426,6 +468,7 @@ class Loop:
         for fd in monitor.descriptors():
             self._loop.remove_reader(fd)
         monitor.close()
+        self.associations.forget(name)
 
     def _unwatch(self) -> None:
         for name in list(self._monitors):
@@ -446,6 +489,8 @@ class Loop:
             self._notice(hint, now)
 
     def _notice(self, hint: Hint, now: float) -> None:
+        if isinstance(hint, SaHint) and self._on_association is not None and self.associations.note(hint):
+            self._on_association(hint.netns, hint.reqid)
         names = self._index.find(hint)
         if isinstance(hint, AddressHint) and hint.added:
             names = ()  # our own coming back, or nobody's business
@@ -456,6 +501,7 @@ class Loop:
                 return
         if isinstance(hint, NamespaceHint):
             self._damaged.add(hint.netns)
+            self._unread.add(hint.netns)
             if hint.lost:
                 self.sweep()
                 _log.warning("kernel events were lost in namespace %r: looking at everything", hint.netns)
@@ -493,7 +539,8 @@ class Loop:
     def _expected(self, name: str) -> Iterator[Link]:
         """The devices of a tunnel or call, as they should be."""
         if (spec := self.engine.specs.get(name)) is not None:
-            yield from (expected_link(spec, session) for session in spec.sessions)
+            secured = name in self.engine.secured or not spec.ike
+            yield from (expected_link(spec, session, secured=secured) for session in spec.sessions)
         elif (unit := (self.engine.calls or {}).get(name)) is not None:
             yield from (o for o in unit.objects if isinstance(o, Link))
 

@@ -5,9 +5,11 @@ from hypothesis import strategies as st
 from kl2tp.model.ciphers import CIPHERS, Cipher
 from kl2tp.model.objects import (
     Address,
+    Binding,
     Clamp,
     Direction,
     Guard,
+    GuardedPlace,
     Link,
     Policy,
     Route,
@@ -149,8 +151,21 @@ def policies(draw: st.DrawFn) -> Policy:
 
 guards = st.one_of(
     st.builds(Guard, st.just(""), addresses),
-    st.builds(Guard, st.just(""), addresses, ports, ports),
+    st.builds(Guard, st.just(""), addresses, st.one_of(st.just(0), ports), ports),
 )
+
+
+@st.composite
+def mark_ranges(draw: st.DrawFn) -> tuple[int, int]:
+    """A base, and below it a mask."""
+    bits = draw(st.integers(0, 31))
+    return draw(st.integers(0, 2 ** (32 - bits) - 1)) << bits, (1 << bits) - 1
+
+
+guarded_places = st.builds(
+    GuardedPlace, st.just(""), st.one_of(addresses, st.sampled_from((bytes(4), bytes(16)))), ports, mark_ranges()
+)
+bindings = st.builds(Binding, st.just(""), st.integers(1, 65535), ids)
 clamps = st.builds(Clamp, st.just(""), names, ports, ports)
 
 

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 
 import pytest
 
-from kl2tp.kernel import events, l2tp, nft, rtnl, xfrm
+from kl2tp.kernel import events, l2tp, nft, nftrules, rtnl, xfrm
 from kl2tp.kernel.events import (
     AddressHint,
     DeviceHint,
+    ElementHint,
     EndpointHint,
     Hint,
     Monitor,
@@ -18,7 +19,7 @@ from kl2tp.kernel.events import (
     TunnelHint,
 )
 from kl2tp.kernel.netlink import HEADER, Message, attr, string
-from kl2tp.model.objects import Address, Clamp, Guard, Link, Route, Session
+from kl2tp.model.objects import Address, Clamp, Guard, GuardedPlace, Link, Route, Session
 from unit.kernel import objects
 from unit.kernel.test_xfrm import BLOCK6, GCM, HERE, THERE, THERE6, TRANSPORT
 
@@ -70,7 +71,13 @@ def drained(protocol: int, *waiting: bytes | OSError, limit: int = 400, ours: It
 
 LINK = rtnl.link_set(Link("", "l0", 1400, alias="kl2tp:a/s"), 0, set_master=False)
 ADDRESS = Address("", "l0", HERE, 24)
-ELEMENTS = nft._elements(nft._NEWSETELEM, 0, [Guard("", THERE6, 1, 2), Clamp("", "l0", 9, 9)], with_data=True)
+ELEMENTS = nft._elements(
+    nftrules.NEWSETELEM,
+    0,
+    [Guard("", THERE6, 1, 2), Clamp("", "l0", 9, 9), GuardedPlace("", THERE, 1701, (0, 1))],
+    with_data=True,
+)
+EXPIRED = xfrm.sa_add(GCM, objects.index).payload[:224] + bytes((1, *bytes(7)))
 
 
 @pytest.mark.parametrize(
@@ -86,16 +93,18 @@ ELEMENTS = nft._elements(nft._NEWSETELEM, 0, [Guard("", THERE6, 1, 2), Clamp("",
         (ROUTE, rtnl.route_add(Route("", 1000, THERE, 32, 5), 0), [RouteHint("n", 1000, THERE, 32)]),
         (ROUTE, rtnl.route_delete(Route("", 254, THERE6, 64, 5), 0), [RouteHint("n", 254, THERE6, 64)]),
         (ROUTE, Message(80, 0, bytes(20)), []),
-        (XFRM, xfrm.sa_add(GCM, objects.index), [SaHint("n", 0x10)]),
+        (XFRM, xfrm.sa_add(GCM, objects.index), [SaHint("n", 0x10, HERE, THERE, GCM.spi)]),
+        (XFRM, Message(xfrm.EXPIRE, 0, EXPIRED), [SaHint("n", 0x10, HERE, THERE, GCM.spi, gone=True)]),
         (XFRM, xfrm.policy_set(TRANSPORT, objects.index), [EndpointHint("n", THERE, 1701, 1702)]),
         (XFRM, xfrm.policy_delete(BLOCK6), [EndpointHint("n", THERE6, 0, 0)]),
         (XFRM, Message(xfrm.FLUSHSA, 0, bytes(8)), [NamespaceHint("n")]),
         (XFRM, Message(xfrm.FLUSHPOLICY, 0, b""), [NamespaceHint("n")]),
         (NFT, ELEMENTS[0], [EndpointHint("n", THERE6, 1, 2)]),
+        (NFT, ELEMENTS[3], [ElementHint("n", ("place", "n", THERE.hex(), 1701))]),
         (NFT, ELEMENTS[1], [DeviceHint("n", "l0", "", None)]),
-        (NFT, Message(nft._DELTABLE, 0, bytes(4) + string(1, "kl2tp")), [NamespaceHint("n")]),
-        (NFT, Message(nft._NEWSETELEM, 0, bytes(4) + string(1, "other")), []),
-        (NFT, Message(nft.NEWGEN, 0, bytes(4) + attr(1, bytes(4))), []),
+        (NFT, Message(nftrules.DELTABLE, 0, bytes(4) + string(1, "kl2tp")), [NamespaceHint("n")]),
+        (NFT, Message(nftrules.NEWSETELEM, 0, bytes(4) + string(1, "other")), []),
+        (NFT, Message(nftrules.NEWGEN, 0, bytes(4) + attr(1, bytes(4))), []),
     ],
 )
 def test_a_message_is_a_hint(protocol: int, message: Message, hints: list[Hint]) -> None:

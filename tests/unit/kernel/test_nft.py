@@ -9,25 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kl2tp.kernel import nft
+from kl2tp.kernel import nft, nftrules
 from kl2tp.kernel.netlink import KernelError, Message, Reply, attr, attribute_list, attributes, string
 from kl2tp.model import addr
-from kl2tp.model.objects import Clamp, Guard
+from kl2tp.model.objects import Binding, Clamp, Element, Guard, GuardedPlace
 from unit.kernel import objects
 
-NEWSETELEM, DELSETELEM = nft._NEWSETELEM, nft._DELSETELEM
+NEWSETELEM, DELSETELEM = nftrules.NEWSETELEM, nftrules.DELSETELEM
+MARKS = (0x5000000, 0xFFFF)
 THERE, THERE6 = addr.parse("203.0.113.7"), addr.parse("2001:db8::7")
-elements = st.lists(st.one_of(objects.guards, objects.clamps), max_size=8)
+elements = st.lists(st.one_of(objects.guards, objects.clamps, objects.guarded_places, objects.bindings), max_size=8)
 
 
-def adding(things: Iterable[Guard | Clamp]) -> list[Message]:
+def adding(things: Iterable[Element]) -> list[Message]:
     return nft._elements(NEWSETELEM, 0, things, with_data=True)
 
 
 # -- elements --------------------------------------------------------------------------------------------------------
 
 
-def named(message: Message) -> list[Guard | Clamp]:
+def named(message: Message) -> list[Element]:
     """The elements that an event with this content names."""
     found = nft.event(message.type, "", message.payload)
     assert found is not None
@@ -35,13 +36,13 @@ def named(message: Message) -> list[Guard | Clamp]:
 
 
 @given(elements)
-def test_events_name_the_elements_that_changed(things: list[Guard | Clamp]) -> None:
+def test_events_name_the_elements_that_changed(things: list[Element]) -> None:
     found = [element for message in adding(things) for element in named(message)]
     assert {element.key for element in found} == {thing.key for thing in things}
 
 
 @given(elements)
-def test_guards_are_read_as_they_were_added(things: list[Guard | Clamp]) -> None:
+def test_guards_are_read_as_they_were_added(things: list[Element]) -> None:
     found = [element for message in adding(things) for element in named(message)]
     guards = [thing for thing in things if isinstance(thing, Guard)]
     assert all(guard in found for guard in guards)
@@ -52,7 +53,7 @@ def test_a_clamp_stands_in_both_maps_with_its_values(clamp: Clamp) -> None:
     values = {}
     for message in adding([clamp]):
         found = attributes(message.payload, 4)
-        values[found[2]] = nft._value(Reply(message.type, message.payload))
+        values[found[2]] = int.from_bytes(nft._data(attributes(nft._first(message.payload))))
     assert values == {b"mss4\0": clamp.mss4, b"mss6\0": clamp.mss6}
 
 
@@ -75,11 +76,12 @@ def test_many_elements_go_in_several_messages() -> None:
         (Guard("", THERE), "guard4_ip", "cb007107"),
         (Guard("", THERE6), "guard6_ip", "20010db8000000000000000000000007"),
         (Guard("", THERE, 1701, 1702), "guard4_udp", "cb00710706a5000006a60000"),
+        (Guard("", THERE, 0, 1701), "guard4_to", "cb00710706a50000"),
         (Guard("", THERE6, 1, 2), "guard6_udp", "20010db80000000000000000000000070001000000020000"),
     ],
 )
 def test_keys_of_guards_are_addresses_and_ports_in_32_bit_words(guard: Guard, name: str, key: str) -> None:
-    assert nft._place(guard) == [(name, bytes.fromhex(key), b"")]
+    assert nft.place(guard) == [(name, bytes.fromhex(key), b"")]
 
 
 # -- events about other things ---------------------------------------------------------------------------------------
@@ -89,7 +91,7 @@ def test_another_table_is_nobody_s_business() -> None:
     assert nft.event(NEWSETELEM, "", bytes(4) + string(1, "filter")) == []
 
 
-@pytest.mark.parametrize("kind", [nft._DELTABLE, nft._NEWRULE, nft._DELCHAIN])
+@pytest.mark.parametrize("kind", [nftrules.DELTABLE, nftrules.NEWRULE, nftrules.DELCHAIN])
 def test_a_change_of_our_table_itself_is_told_apart(kind: int) -> None:
     assert nft.event(kind, "", bytes(4) + string(1, "kl2tp")) is None
 
@@ -116,8 +118,8 @@ def tree(payload: bytes, depth: int = 0) -> Iterator[int]:
 
 
 @given(elements)
-def test_messages_are_filled_to_the_last_byte(things: list[Guard | Clamp]) -> None:
-    for message in (*adding(things), *nft._create_table()):
+def test_messages_are_filled_to_the_last_byte(things: list[Element]) -> None:
+    for message in (*adding(things), *nftrules.new_table()):
         assert message.payload[:4] == b"\1\0\0\0"
         assert list(tree(message.payload[4:]))
 
@@ -128,13 +130,14 @@ def expressions(rule: bytes) -> list[str]:
 
 
 def test_the_table_has_sets_chains_and_rules() -> None:
-    kinds = [message.type for message in nft._create_table()]
-    assert kinds == [nft._NEWTABLE] + [nft._NEWSET] * 6 + [nft._NEWCHAIN] * 3 + [nft._NEWRULE] * 12
+    kinds = [message.type for message in nftrules.new_table()]
+    parts = ((nftrules.NEWSET, nftrules.SETS), (nftrules.NEWCHAIN, nftrules.CHAINS), (nftrules.NEWRULE, nftrules.RULES))
+    assert kinds == [nftrules.NEWTABLE, *(kind for kind, some in parts for _ in some)]
 
 
 def test_guard_rules_drop_what_is_in_a_set_and_not_protected() -> None:
-    rules = [body for chain, body in nft._rules() if chain in ("guard_in", "guard_out")]
-    assert len(rules) == 8
+    rules = [rule.body for rule in nftrules.RULES if rule.chain in ("guard_in", "guard_out")]
+    assert len(rules) == 12
     for body in rules:
         names = expressions(body)
         assert names[-3:] == ["cmp", "counter", "immediate"]
@@ -144,17 +147,23 @@ def test_guard_rules_drop_what_is_in_a_set_and_not_protected() -> None:
 
 def test_every_set_is_looked_up_where_it_must() -> None:
     looked: dict[str, set[str]] = {}
-    for chain, body in nft._rules():
-        for _, part in attribute_list(body):
+    for rule in (*nftrules.RULES, *nftrules.esp_rules(MARKS)):
+        for _, part in attribute_list(rule.body):
             found = attributes(part)
             if found[1] == b"lookup\0":
-                looked.setdefault(attributes(found[2])[1].rstrip(b"\0").decode(), set()).add(chain)
-    guards = {name: {"guard_in", "guard_out"} for name in ("guard4_udp", "guard6_udp", "guard4_ip", "guard6_ip")}
-    assert looked == guards | {"mss4": {"clamp"}, "mss6": {"clamp"}}
+                looked.setdefault(attributes(found[2])[1].rstrip(b"\0").decode(), set()).add(rule.chain)
+    wanted = {
+        "guard": {"guard_in", "guard_out"},
+        "mss": {"clamp"},
+        "enter": {"place_in"},
+        "ports": {"ports_in", "ports_out"},
+        "bound": {nftrules.esp_chain(MARKS)},
+    }
+    assert looked == {n: chains for n in nftrules.SETS for kind, chains in wanted.items() if n.startswith(kind)}
 
 
 def test_clamps_are_made_for_both_directions_of_the_forwarding_path() -> None:
-    rules = [expressions(body) for chain, body in nft._rules() if chain == "clamp"]
+    rules = [expressions(rule.body) for rule in nftrules.RULES if rule.chain == "clamp"]
     assert len(rules) == 4
     assert all(names[-2:] == ["lookup", "exthdr"] for names in rules)
 
@@ -165,7 +174,9 @@ class FakeSocket:
     def __init__(self) -> None:
         self.sets: dict[bytes, dict[bytes, bytes]] | None = None
         self.rules: list[Message] = []
+        self.chains: list[Message] = []
         self.transactions: list[list[int]] = []
+        self.flags = 0
 
     def get(self, requests: Sequence[Message]) -> list[Reply | KernelError]:
         return [self._get(request) for request in requests]
@@ -173,20 +184,23 @@ class FakeSocket:
     def _get(self, request: Message) -> Reply | KernelError:
         if self.sets is None:
             return KernelError(errno.ENOENT)
-        if request.type == nft._GETTABLE:
-            return Reply(0, b"")
+        if request.type == nftrules.GETTABLE:
+            return Reply(0, bytes(4) + string(1, "kl2tp") + nftrules.b32(2, self.flags))
         found = attributes(request.payload, 4)
         key = attributes(attributes(attributes(found[3])[1])[1])[1]
         there = self.sets[found[2]]
         return Reply(0, self._listed(found[2], {key: there[key]})) if key in there else KernelError(errno.ENOENT)
 
     def _listed(self, name: bytes, entries: dict[bytes, bytes]) -> bytes:
-        parts = [nft._nest(1, nft._nest(1, attr(1, k)), nft._nest(2, attr(1, v))) for k, v in entries.items()]
-        return bytes(4) + attr(2, name) + nft._nest(3, *parts)
+        parts = [nftrules.nest(1, nftrules.nest(1, attr(1, k)), attr(2, v)) for k, v in entries.items()]
+        return bytes(4) + attr(2, name) + nftrules.nest(3, *parts)
 
     def dump(self, kind: int, payload: bytes) -> Iterator[Reply]:
-        if kind == nft._GETRULE:
+        if kind == nftrules.GETRULE:
             yield from (Reply(kind, rule.payload) for rule in self.rules)
+            return
+        if kind == nftrules.GETCHAIN:
+            yield from (Reply(kind, chain.payload) for chain in self.chains)
             return
         assert self.sets is not None
         name = attributes(payload, 4)[2]
@@ -200,13 +214,15 @@ class FakeSocket:
 
     def _change(self, request: Message) -> None:
         found = attributes(request.payload, 4)
-        if request.type == nft._NEWTABLE:
-            self.sets, self.rules = {}, []
-        elif request.type == nft._DELTABLE:
+        if request.type == nftrules.NEWTABLE:
+            self.sets, self.rules, self.chains, self.flags = {}, [], [], 0
+        elif request.type == nftrules.DELTABLE:
             self.sets = None
-        elif request.type == nft._NEWRULE:
+        elif request.type == nftrules.NEWRULE:
             self.rules.append(request)
-        elif self.sets is not None and request.type == nft._NEWSET:
+        elif request.type == nftrules.NEWCHAIN:
+            self.chains.append(request)
+        elif self.sets is not None and request.type == nftrules.NEWSET:
             self.sets[found[2]] = {}
         elif self.sets is not None and 3 in found and request.type in (NEWSETELEM, DELSETELEM):
             for _, raw in attribute_list(found[3]):
@@ -215,7 +231,7 @@ class FakeSocket:
                 if request.type == DELSETELEM:
                     del self.sets[found[2]][key]
                 else:
-                    self.sets[found[2]][key] = attributes(element.get(2, b"")).get(1, b"")
+                    self.sets[found[2]][key] = element.get(2, b"")
 
 
 @pytest.fixture
@@ -229,7 +245,16 @@ def table(sock: FakeSocket) -> nft.Table:
     return nft.Table(fake)
 
 
-THINGS: list[Guard | Clamp] = [Guard("", THERE), Guard("", THERE6, 1, 2), Clamp("", "l0", 1360, 1340)]
+THINGS: list[Element] = [
+    Guard("", THERE),
+    Guard("", THERE6, 1, 2),
+    Clamp("", "l0", 1360, 1340),
+    Guard("", THERE, 0, 1701),
+    GuardedPlace("", THERE, 1701, MARKS),
+    GuardedPlace("", bytes(4), 1702, MARKS),
+    GuardedPlace("", bytes(16), 1701, (0x10000, 0xFFF)),
+    Binding("", 77, 0x12345),
+]
 
 
 def test_without_a_table_nothing_is_there(table: nft.Table, sock: FakeSocket) -> None:
@@ -245,7 +270,8 @@ def test_what_was_created_is_read_again(table: nft.Table) -> None:
     table.create(THINGS)
     assert table.intact()
     assert sorted(map(str, table.read(""))) == sorted(map(str, THINGS))
-    assert table.get([Clamp("", "l0", 0, 0), Guard("", THERE), Guard("", THERE, 9, 9)]) == [THINGS[2], THINGS[0]]
+    found = table.get([Clamp("", "l0", 0, 0), Guard("", THERE), Guard("", THERE, 9, 9), Binding("", 77, 1)])
+    assert sorted(map(str, found)) == sorted(map(str, (THINGS[2], THINGS[0], THINGS[7])))
 
 
 def test_elements_are_exchanged_in_one_transaction(table: nft.Table, sock: FakeSocket) -> None:
@@ -253,6 +279,56 @@ def test_elements_are_exchanged_in_one_transaction(table: nft.Table, sock: FakeS
     table.replace([THINGS[2]], [Clamp("", "l0", 1200, 1180)])
     assert table.get([THINGS[2]]) == [Clamp("", "l0", 1200, 1180)]
     assert sock.transactions[-1] == [DELSETELEM, DELSETELEM, NEWSETELEM, NEWSETELEM]
+
+
+def test_what_is_not_there_needs_not_go(table: nft.Table) -> None:
+    table.create(THINGS)
+    table.replace([Guard("", THERE, 5, 6), Clamp("", "other", 1, 1), Binding("", 78, 1)], [Binding("", 78, 2)])
+    assert table.get([Binding("", 78, 0)]) == [Binding("", 78, 2)]
+
+
+def test_a_place_with_other_marks_gets_a_chain_of_its_own_beside_the_first(table: nft.Table, sock: FakeSocket) -> None:
+    table.create(THINGS)
+    other = GuardedPlace("", THERE, 1701, (0x7000000, 0xFF))
+    chains, rules = len(sock.chains), len(sock.rules)
+    table.replace([THINGS[4]], [other])
+    assert table.get([THINGS[4]]) == [other]
+    assert (len(sock.chains) - chains, len(sock.rules) - rules) == (1, 5)
+    table.replace([other], [THINGS[4]])
+    assert len(sock.chains) - chains == 1
+    assert table.intact()
+
+
+def test_half_a_binding_is_one_to_nobody_and_can_be_completed(table: nft.Table, sock: FakeSocket) -> None:
+    table.create(THINGS)
+    assert sock.sets is not None
+    sock.sets[b"bound_pairs\0"].clear()
+    (found,) = table.get([THINGS[7]])
+    assert found == Binding("", 77, 0)
+    table.replace([found], [THINGS[7]])
+    assert table.get([THINGS[7]]) == [THINGS[7]]
+
+
+def test_a_table_that_sleeps_is_damaged(table: nft.Table, sock: FakeSocket) -> None:
+    table.create(THINGS)
+    sock.flags = 1
+    assert not table.intact()
+
+
+@pytest.mark.parametrize("change", ["mark", "order", "hook"])
+def test_a_rule_with_another_value_or_in_another_place_is_noticed(
+    table: nft.Table, sock: FakeSocket, change: str
+) -> None:
+    table.create(THINGS)
+    if change == "mark":
+        last = sock.rules[-1]
+        sock.rules[-1] = last._replace(payload=last.payload.replace(*map(nftrules._number, (0x10000, 0x20000))))
+    elif change == "order":
+        sock.rules[-1], sock.rules[-2] = sock.rules[-2], sock.rules[-1]
+    else:
+        index = next(n for n, chain in enumerate(sock.chains) if string(3, "place_in") in chain.payload)
+        sock.chains[index] = nftrules.new_chain("place_in", (1, -150))
+    assert not table.intact()
 
 
 @pytest.mark.parametrize("damage", ["rule gone", "rule cut"])
@@ -263,10 +339,10 @@ def test_a_damaged_table_is_noticed_and_made_anew_with_its_elements(
     whole = sock.rules.pop()
     if damage == "rule cut":
         found = attributes(whole.payload, 4)
-        half = string(1, "kl2tp") + attr(2, found[2]) + nft._nest(4, found[4][:24])
+        half = string(1, "kl2tp") + attr(2, found[2]) + nftrules.nest(4, found[4][:24])
         sock.rules.append(Message(whole.type, 0, bytes(4) + half))
     assert not table.intact()
     table.create(table.read(""))
     assert table.intact()
     assert sorted(map(str, table.read(""))) == sorted(map(str, THINGS))
-    assert sock.transactions[-1][0] == nft._DELTABLE
+    assert sock.transactions[-1][0] == nftrules.DELTABLE

@@ -238,19 +238,23 @@ def _policy(policy: Policy) -> bytes:
     return xfrm.policy_set(policy, objects.index).payload
 
 
+_THIS = (0x10, HERE, THERE, GCM.spi)
+
+
 @pytest.mark.parametrize(
-    ("kind", "payload", "reqid"),
+    ("kind", "payload", "event"),
     [
-        (xfrm.NEWSA, xfrm.sa_add(GCM, objects.index).payload, 0x10),
-        (xfrm.UPDSA, xfrm.sa_add(GCM, objects.index).payload, 0x10),
-        (xfrm.EXPIRE, xfrm.sa_add(GCM, objects.index).payload[:224] + bytes(8), 0x10),
-        (xfrm.DELSA, xfrm.sa_get(GCM).payload + attr(6, VECTORS["SA"]), 0x10),
+        (xfrm.NEWSA, xfrm.sa_add(GCM, objects.index).payload, (*_THIS, False)),
+        (xfrm.UPDSA, xfrm.sa_add(GCM, objects.index).payload, (*_THIS, False)),
+        (xfrm.EXPIRE, xfrm.sa_add(GCM, objects.index).payload[:224] + bytes(8), (*_THIS, False)),
+        (xfrm.EXPIRE, xfrm.sa_add(GCM, objects.index).payload[:224] + bytes((1, *bytes(7))), (*_THIS, True)),
+        (xfrm.DELSA, xfrm.sa_get(GCM).payload + attr(6, VECTORS["SA"]), (*_THIS, True)),
         (xfrm.DELSA, xfrm.sa_get(GCM).payload, None),
         (xfrm.NEWPOLICY, _policy(BLOCK6), None),
     ],
 )
-def test_the_reqid_of_an_event(kind: int, payload: bytes, reqid: int | None) -> None:
-    assert xfrm.event_reqid(kind, payload) == reqid
+def test_the_association_of_an_event(kind: int, payload: bytes, event: tuple[int, bytes, bytes, int, bool]) -> None:
+    assert xfrm.sa_event(kind, payload) == event
 
 
 @pytest.mark.parametrize(

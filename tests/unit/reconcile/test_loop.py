@@ -45,6 +45,7 @@ class FakeEngine:
     def __init__(self) -> None:
         self.calls: dict[str, Unit] = {}
         self.specs: Mapping[str, TunnelSpec] = {}
+        self.secured: set[str] = set()
         self.namespaces: frozenset[str] = frozenset()
         self.deadlines: dict[str, float] = {}
         self.passes: list[tuple[float, list[str]]] = []
@@ -54,7 +55,19 @@ class FakeEngine:
         self.damaged: set[str] = set()
         self.dropped: list[list[str]] = []
         """Where empty tables were looked for."""
-        self.door = SimpleNamespace(ports={4242}, mend_table=lambda name: name in self.damaged)
+        self.associations: list[tuple[int, bytes, bytes, int]] = []
+        """What is read of them."""
+        self.door = SimpleNamespace(
+            ports={4242},
+            mend_table=lambda name: name in self.damaged,
+            identities=lambda name: [] if name else list(self.associations),
+        )
+
+    def put_call(self, unit: Unit) -> None:
+        self.calls[unit.name] = unit
+
+    def drop_call(self, name: str) -> Unit | None:
+        return self.calls.pop(name, None)
 
     def set_specs(self, specs: Mapping[str, TunnelSpec]) -> None:
         self.specs = specs
