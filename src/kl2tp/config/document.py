@@ -299,6 +299,9 @@ def _syntax_hint(line: str, column: int) -> str:
     """What is usually behind an error in this line."""
     if "\t" in line[: column + 1]:
         return "indent with spaces: YAML allows no tab here"
+    here, before = line[column : column + 1], line[column - 1 : column]
+    if here in ("%", "@", "`") or before in ("*", "&"):
+        return f"a value that begins with {here if here in '%@`' else before} must be quoted"
     value = line.partition(":")[2].lstrip()
     if value[:1] in ("[", "{") and "{" in value[1:]:
         return 'inside [ ] and { } quote the values that have braces: ["10.0.{n}.1/24"]'

@@ -203,7 +203,7 @@ class _Reading:
     def _identity(self) -> None:
         if self.remote_auth == CERTIFICATE and self.whose is not For.LNS and not self.ike.get("remote_id"):
             message = f"{self.name}: any certificate of the CA would do for the peer's"
-            hint = "remote_id: branch1.example.org, as its certificate has it; or remote_id: '%any' if that is meant"
+            hint = "remote_id: branch1.example.org, as its certificate has it; or remote_id: any, if that is meant"
             self.refuse(self.ike.mark, message, hint, "remote_id")
 
     # how long, and who begins

@@ -10,7 +10,7 @@ from kl2tp.model import addr
 from kl2tp.model.algorithms import ALGORITHMS, Algorithm, Kind, of_kind
 from kl2tp.model.ike import ANYBODY, CERTIFICATE, EAP, LEGACY_CLIENTS, PSK, Initiate
 
-_NOTHING = ("off", "never", "no", "none")
+_NOTHING = ("never", "off", "no", "none")
 
 
 def _one_of(words: dict[str, Any], shown: str, other: Callable[[str], Bad] | None = None) -> Type[Any]:
@@ -139,8 +139,6 @@ def _distinguished_name(text: str) -> str:
 
 
 def _remote_identity(text: str) -> str:
-    if text == ANYBODY:
-        return text
     star = text.find("*", 1)
     if star > 0 and "=" not in text:
         raise Bad(f"{show(text)}: a * stands at the beginning only", "as in *.example.org or *@example.org")
@@ -154,7 +152,7 @@ def _local_identity(text: str) -> str:
 
 
 LOCAL_ID = Type("IDENTITY", _local_identity)
-REMOTE_ID = Type(f"IDENTITY | {ANYBODY}", _remote_identity)
+REMOTE_ID: Type[str] = either({"any": ANYBODY, ANYBODY: ANYBODY}, Type("IDENTITY", _remote_identity))
 
 # Proposals
 

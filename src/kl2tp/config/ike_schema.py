@@ -12,7 +12,7 @@ IKE = section(
     Key("profile", ike_scalars.PROFILE,
         "legacy-clients: for the L2TP/IPsec clients that Windows 7 to 11, macOS and iOS bring along. Then version is "
         "any, proposals and esp_proposals have SHA-1 (with MODP-2048, ECP-256 or ECP-384) too, for Windows knows "
-        "nothing better, and re-keying is left to the clients, as they drop the call if the server begins it. "
+        "nothing better, and re-keying is left to the clients, as some drop the call if the server begins it. "
         "Android's (up to 11) knows MODP-1024 only: it needs proposals of your own, with weak. Other keys win over "
         "the profile.",
         eg="legacy-clients", default="strong", inherited=True),
@@ -48,9 +48,9 @@ IKE = section(
         eg="hub.example.org", default="our address, or the certificate's subject", inherited=True,
         fills=("IkeSpec.local_id",)),
     Key("remote_id", ike_scalars.REMOTE_ID,
-        "Who the peer must be. %any: whoever can prove himself. With certificates it must be said, but for an LNS, as "
-        "any certificate of the CA would do else. May begin with *: *.example.org.",
-        eg="branch1.example.org", default="psk: a tunnel's peer's address; lns and lac: %any", inherited=True,
+        "Who the peer must be. any: whoever can prove himself. With certificates it must be said, but for an LNS, as "
+        "any certificate of the CA would do else. May begin with *, in quotes: \"*.example.org\".",
+        eg="branch1.example.org", default="psk: a tunnel's peer's address; lns and lac: any", inherited=True,
         fills=("IkeSpec.remote_id",)),
     Key("user", call_scalars.TEXT, "auth: eap only: our name.",
         eg="branch1", inherited=True, fills=("IkeSpec.eap_user",)),
@@ -66,7 +66,7 @@ IKE = section(
         "What protects the packets. With a group (aes256gcm16-ecp256) each key is exchanged anew. MTUs are reckoned "
         "with the one that costs most.",
         eg="[aes256gcm16, aes256-sha256]", many=True, alias="esp_proposal",
-        default="[aes256gcm16, aes256-sha256]", inherited=True, fills=("IkeSpec.esp_proposals",)),
+        default="[aes256gcm16, aes256-sha256]; not with IKEv2 alone: aes128-sha256 too", inherited=True, fills=("IkeSpec.esp_proposals",)),
     Key("weak", ike_scalars.WEAK,
         f"3DES, DES, Blowfish, CAST, MD5, SHA-1, MODP of less than 2048 bits and their like are refused in proposals "
         f"unless {ike_scalars.WEAK_WORD} stands here. Whoever records the traffic may come to read it.",

@@ -97,6 +97,18 @@ YAML = [
         "not YAML: while parsing a flow sequence: did not find expected ',' or ']'",
         "inside [ ] and { } quote",
     ),
+    Wrong(
+        "a value that begins with a per cent sign",
+        "tunnels: {t: {x: §%any}}\n",
+        "not YAML: while scanning for the next token: found character that cannot start any token",
+        "a value that begins with % must be quoted",
+    ),
+    Wrong(
+        "a value that begins with an asterisk",
+        "tunnels: {t: {x: *§.example.org}}\n",
+        "not YAML: while scanning an alias: did not find expected alphabetic or numeric character",
+        "a value that begins with * must be quoted",
+    ),
     Wrong("a control character", "tunnels:\n  t: a§\x07b\n", "the character U+0007 is not allowed in YAML", "remove"),
     Wrong("a second document", "tunnels: {}\n§---\ntunnels: {}\n", "a second document begins here", "one document"),
     Wrong("a tag", "tunnels: §!python/object {}\n", "the tag '!python/object' means nothing here", "remove"),

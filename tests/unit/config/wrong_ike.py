@@ -201,7 +201,7 @@ PROOFS = [
     Wrong("any certificate", ike("§auth: cert, certificate_file: /c, private_key_file: /k, ca_file: /a"),
           "t: any certificate of the CA would do for the peer's", "remote_id: branch1.example.org"),
     Wrong("any certificate for a call", call("§auth: cert, certificate_file: /c, private_key_file: /k, ca_file: /a"),
-          "a: any certificate of the CA would do for the peer's", "'%any' if that is meant"),
+          "a: any certificate of the CA would do for the peer's", "remote_id: any, if that is meant"),
     Wrong("eap with ikev1", ike("version: 1, auth: §eap, user: j, password_file: /p, ca_file: /a, remote_id: x"),
           "t: auth: eap needs IKEv2, and version is 1", "version: 2"),
     Wrong("eap with a psk", ike(f"auth: eap, user: j, password_file: /p, remote_auth: §psk, {PSK}"),
