@@ -208,13 +208,19 @@ def _encrypts(text: str, algorithms: tuple[Algorithm, ...], good: str) -> bool:
 
 def _ike(text: str) -> str:
     algorithms = _words(text)
-    if _encrypts(text, algorithms, _GOOD_IKE) and not of_kind(algorithms, Kind.PRF, Kind.INTEGRITY):
+    _encrypts(text, algorithms, _GOOD_IKE)
+    if not of_kind(algorithms, Kind.PRF) and not any(map(_is_prf, algorithms)):
         raise Bad(f"{show(text)} names no pseudo-random function", "add prfsha256 or prfsha384")
     if not any(one.kind is Kind.GROUP and not one.word.startswith("ke") for one in algorithms):
         raise Bad(f"{show(text)} names no Diffie-Hellman group", "add ecp256, x25519 or modp2048")
     if of_kind(algorithms, Kind.ESN):
         raise Bad(f"{show(text)}: extended sequence numbers are a matter of ESP", "put esn into esp_proposals")
     return text
+
+
+def _is_prf(algorithm: Algorithm) -> bool:
+    """Whether an integrity algorithm serves as pseudo-random function too, where none is named."""
+    return algorithm.kind is Kind.INTEGRITY and not algorithm.word.endswith("_96")
 
 
 def _esp(text: str) -> str:

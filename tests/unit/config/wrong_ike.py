@@ -131,6 +131,8 @@ PROPOSALS = [
           "proposals: 'aes256-modp2048' names no integrity: aes256 alone does not authenticate", "add sha256"),
     Wrong("ike without a prf", offers("§aes256gcm16-modp2048"),
           "proposals: 'aes256gcm16-modp2048' names no pseudo-random function", "add prfsha256"),
+    Wrong("ike without a prf beside a short hash", offers("§aes256-sha256_96-modp2048"),
+          "proposals: 'aes256-sha256_96-modp2048' names no pseudo-random function", "add prfsha256"),
     Wrong("ike without a group", offers("[aes256-sha256-ecp256, §aes256-sha256]"),
           "proposals: 'aes256-sha256' names no Diffie-Hellman group", "add ecp256"),
     Wrong("ike with a second group only", offers("§aes256-sha256-ke1_mlkem768"),
