@@ -99,6 +99,8 @@ class IkeSa:
     """When it was established; 0: it is not."""
     rekey_at: float | None
     reauth_at: float | None
+    busy: bool = False
+    """Whether an IPsec SA is being negotiated below it."""
 
     @property
     def established(self) -> bool:
@@ -156,6 +158,8 @@ class ChildSa:
     counters: Counters = field(default=Counters(), compare=False)
     rekeyed: int = 0
     """How often its keys were made anew since we look."""
+    follows: int = 0
+    """For a client of an LNS that has authenticated anew: the reqid that it had before; 0 for a new client."""
     orphaned: bool = False
     """The charon of today does not know it; the kernel may still have it."""
 

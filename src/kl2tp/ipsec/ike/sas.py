@@ -1,0 +1,379 @@
+"""IKE SAs and IPsec SAs as charon tells of them, from its lists and its events, kept as one table. Pure.
+
+A list is the truth of one moment; events since then are applied to it. Each change leaves the connection's name in
+`changed`, and each pair of SAs that is no more, without a successor by re-keying, in `gone`.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from kl2tp.ipsec.ike.negotiation import ChildSa, Counters, IkeSa
+from kl2tp.ipsec.ike.wanted import PREFIX
+from kl2tp.model import addr
+from kl2tp.wire.vici import Section, ViciError, items, number, sections, text
+
+REKEYS = 32
+"""Dates of re-keyings that are kept for each connection."""
+_LIVE = frozenset(("INSTALLED", "UPDATING", "REKEYING"))
+"""States of a child that is good for traffic. The old one of a re-keying (REKEYED, DELETED) lingers in lists."""
+_CHILD_TASKS = frozenset(("CHILD_CREATE", "QUICK_MODE", "IKE_AUTH", "MAIN_MODE", "AGGRESSIVE_MODE"))
+
+
+def ours(section: Section) -> Iterator[tuple[str, Section]]:
+    """Name and content of those IKE SAs in a message that are of our connections."""
+    for name, content in sections(section).items():
+        if name.startswith(PREFIX):
+            yield name, content
+
+
+def _address(section: Section, name: str) -> bytes:
+    value = text(section, name).partition("%")[0]
+    try:
+        return addr.parse(value) if value else b""
+    except ValueError as error:
+        raise ViciError(f"{name}: {error}") from None
+
+
+def _in(section: Section, name: str, now: float) -> float | None:
+    """A time to come, given as seconds from now."""
+    return now + number(section, name) if name in section else None
+
+
+def _algorithm(section: Section, kind: str) -> str:
+    name, size = text(section, f"{kind}-alg"), text(section, f"{kind}-keysize")
+    return f"{name}-{size}" if name and size else name
+
+
+def ike_sa(name: str, section: Section, now: float) -> IkeSa:
+    """An IKE SA from its section. Raises ViciError."""
+    algorithms = (_algorithm(section, "encr"), _algorithm(section, "integ"), text(section, "prf-alg"),
+                  text(section, "dh-group"))  # fmt: skip
+    tasks = {*items(section, "tasks-queued"), *items(section, "tasks-active"), *items(section, "tasks-passive")}
+    return IkeSa(
+        name=name,
+        unique_id=number(section, "uniqueid"),
+        version=number(section, "version"),
+        state=text(section, "state"),
+        initiator=text(section, "initiator") == "yes",
+        spis=(text(section, "initiator-spi"), text(section, "responder-spi")),
+        local=_address(section, "local-host"),
+        remote=_address(section, "remote-host"),
+        local_port=number(section, "local-port"),
+        remote_port=number(section, "remote-port"),
+        local_id=text(section, "local-id"),
+        remote_id=text(section, "remote-eap-id") or text(section, "remote-xauth-id") or text(section, "remote-id"),
+        nat_local=text(section, "nat-local") == "yes",
+        nat_remote=text(section, "nat-remote") == "yes",
+        algorithms="/".join(filter(None, algorithms)),
+        since=now - number(section, "established") if "established" in section else 0.0,
+        rekey_at=_in(section, "rekey-time", now),
+        reauth_at=_in(section, "reauth-time", now),
+        busy=not _CHILD_TASKS.isdisjoint(tasks),
+    )
+
+
+def child_sa(ike: IkeSa, section: Section, now: float) -> ChildSa:
+    """A pair of IPsec SAs from its section. Raises ViciError."""
+    counters = Counters(*(number(section, f"{unit}-{way}") for way in ("in", "out") for unit in ("bytes", "packets")))
+    return ChildSa(
+        name=ike.name,
+        unique_id=number(section, "uniqueid"),
+        ike_id=ike.unique_id,
+        reqid=number(section, "reqid"),
+        spi_in=number(section, "spi-in", 16),
+        spi_out=number(section, "spi-out", 16),
+        local=ike.local,
+        remote=ike.remote,
+        local_port=ike.local_port,
+        remote_port=ike.remote_port,
+        local_id=ike.local_id,
+        remote_id=ike.remote_id,
+        encap=text(section, "encap") == "yes",
+        transport=text(section, "mode") == "TRANSPORT",
+        encryption=_algorithm(section, "encr"),
+        integrity=_algorithm(section, "integ"),
+        group=text(section, "dh-group"),
+        local_ts=items(section, "local-ts"),
+        remote_ts=items(section, "remote-ts"),
+        since=now - number(section, "install-time"),
+        rekey_at=_in(section, "rekey-time", now),
+        expires_at=_in(section, "life-time", now),
+        counters=counters,
+    )
+
+
+def _children(ike: IkeSa, section: Section, now: float) -> list[ChildSa]:
+    """Those of an IKE SA's section that carry traffic."""
+    found = sections(section, "child-sas").values()
+    return [child_sa(ike, child, now) for child in found if text(child, "state") in _LIVE]
+
+
+class _Connection:
+    """What there is of one connection."""
+
+    __slots__ = ("children", "ike", "rekeys")
+
+    def __init__(self) -> None:
+        self.ike: dict[int, IkeSa] = {}
+        self.children: dict[int, ChildSa] = {}
+        """By unique id; orphans by the negative of their SPI, which no live one has."""
+        self.rekeys: deque[float] = deque(maxlen=REKEYS)
+
+
+class Sas:
+    """The table."""
+
+    def __init__(self) -> None:
+        self._connections: dict[str, _Connection] = {}
+        self.clients: dict[int, ChildSa] = {}
+        """Pairs of SAs of connections with many peers, by reqid."""
+        self.many: frozenset[str] = frozenset()
+        """Which connections have many peers."""
+        self.changed: set[str] = set()
+        self.gone: list[ChildSa] = []
+
+    # --- asking
+
+    def names(self) -> list[str]:
+        """Connections of which there is anything."""
+        return list(self._connections)
+
+    def ike(self, name: str) -> tuple[IkeSa, ...]:
+        """IKE SAs, the newest first."""
+        found = self._connections.get(name)
+        return tuple(sorted(found.ike.values(), key=lambda sa: -sa.unique_id)) if found else ()
+
+    def children(self, name: str) -> tuple[ChildSa, ...]:
+        """Pairs of IPsec SAs, the newest first, orphans last."""
+        found = self._connections.get(name)
+        return tuple(sorted(found.children.values(), key=lambda sa: (sa.orphaned, -sa.unique_id))) if found else ()
+
+    def live(self, name: str) -> bool:
+        """Whether charon has IPsec SAs for it."""
+        found = self._connections.get(name)
+        return found is not None and any(not child.orphaned for child in found.children.values())
+
+    def rekeys(self, name: str) -> tuple[float, ...]:
+        """When they were re-keyed."""
+        found = self._connections.get(name)
+        return tuple(found.rekeys) if found else ()
+
+    # --- lists
+
+    def replace(self, listed: Iterable[tuple[str, Section]], now: float) -> None:
+        """All IKE SAs that charon has, as (name, section). Raises ViciError, and then nothing has changed."""
+        found = [self._parsed(name, section, now) for name, section in listed]
+        for name in self._connections.keys() - {ike.name for ike, _ in found}:
+            self._set(name, [])
+        by_name: dict[str, list[tuple[IkeSa, list[ChildSa]]]] = {}
+        for ike, children in found:
+            by_name.setdefault(ike.name, []).append((ike, children))
+        for name, pairs in by_name.items():
+            self._set(name, pairs)
+
+    def replace_one(self, name: str, listed: Iterable[tuple[str, Section]], now: float) -> None:
+        """The same for one connection. Raises ViciError."""
+        self._set(name, [self._parsed(found, section, now) for found, section in listed if found == name])
+
+    @staticmethod
+    def _parsed(name: str, section: Section, now: float) -> tuple[IkeSa, list[ChildSa]]:
+        ike = ike_sa(name, section, now)
+        return ike, _children(ike, section, now)
+
+    def _set(self, name: str, pairs: list[tuple[IkeSa, list[ChildSa]]]) -> None:
+        """What a connection has, from a list."""
+        connection = self._of(name)
+        new_ike = {ike.unique_id: ike for ike, _ in pairs}
+        if {key: _lasting(sa) for key, sa in connection.ike.items()} != {k: _lasting(sa) for k, sa in new_ike.items()}:
+            self.changed.add(name)
+        connection.ike = new_ike
+        listed = {child.unique_id: child for _, children in pairs for child in children}
+        for child in [child for child in connection.children.values() if not child.orphaned]:
+            if child.unique_id not in listed:
+                self._remove(connection, child)
+        for child in listed.values():
+            self._put(connection, child)
+        self._forget_if_empty(name, connection)
+
+    # --- events
+
+    def ike_updown(self, name: str, section: Section, up: bool, now: float) -> IkeSa:
+        """An IKE SA was established, or is over. Raises ViciError."""
+        ike = ike_sa(name, section, now)
+        connection = self._of(name)
+        self.changed.add(name)
+        if up:
+            connection.ike[ike.unique_id] = ike
+            return ike
+        connection.ike.pop(ike.unique_id, None)
+        for child in [child for child in connection.children.values() if child.ike_id == ike.unique_id]:
+            if not child.orphaned:
+                self._remove(connection, child)
+        self._forget_if_empty(name, connection)
+        return ike
+
+    def child_updown(self, name: str, section: Section, up: bool, now: float) -> None:
+        """Pairs of IPsec SAs came, or went. Raises ViciError."""
+        ike = ike_sa(name, section, now)
+        connection = self._of(name)
+        if up:
+            connection.ike[ike.unique_id] = ike
+        for content in sections(section, "child-sas").values():
+            child = child_sa(ike, content, now)
+            if up:
+                self._put(connection, child)
+            elif (known := connection.children.get(child.unique_id)) is not None:
+                self._remove(connection, known)
+        self.changed.add(name)
+        self._forget_if_empty(name, connection)
+
+    def ike_rekey(self, name: str, section: Section, now: float) -> None:
+        """An IKE SA has a successor, which has its children now. Raises ViciError."""
+        inner = sections(section)
+        if not {"old", "new"} <= inner.keys():
+            raise ViciError("ike-rekey without old and new")
+        old, new = ike_sa(name, inner["old"], now), ike_sa(name, inner["new"], now)
+        connection = self._of(name)
+        connection.ike.pop(old.unique_id, None)
+        connection.ike[new.unique_id] = new
+        for key, child in connection.children.items():
+            if child.ike_id == old.unique_id and not child.orphaned:
+                connection.children[key] = replace(child, ike_id=new.unique_id)
+                self._note_client(connection.children[key])
+        self.changed.add(name)
+
+    def child_rekey(self, name: str, section: Section, now: float) -> None:
+        """Pairs of IPsec SAs have successors. Raises ViciError."""
+        ike = ike_sa(name, section, now)
+        connection = self._of(name)
+        connection.ike[ike.unique_id] = ike
+        for content in sections(section, "child-sas").values():
+            inner = sections(content)
+            if not {"old", "new"} <= inner.keys():
+                raise ViciError("child-rekey without old and new")
+            old, new = child_sa(ike, inner["old"], now), child_sa(ike, inner["new"], now)
+            known = connection.children.pop(old.unique_id, old)
+            self._put(connection, replace(new, rekeyed=known.rekeyed + 1, follows=known.follows))
+        connection.rekeys.append(now)
+        self.changed.add(name)
+
+    def ike_update(self, name: str, section: Section, where: Section) -> None:
+        """The ends of an IKE SA have moved (MOBIKE, or a NAT that changed its mind). Raises ViciError."""
+        unique_id = number(section, "uniqueid")
+        ends = {
+            "local": _address(where, "local-host"),
+            "remote": _address(where, "remote-host"),
+            "local_port": number(where, "local-port"),
+            "remote_port": number(where, "remote-port"),
+        }
+        connection = self._connections.get(name)
+        if connection is None or (ike := connection.ike.get(unique_id)) is None:
+            return
+        connection.ike[unique_id] = replace(ike, **ends)  # type: ignore[arg-type]
+        for key, child in connection.children.items():
+            if child.ike_id == unique_id and not child.orphaned:
+                connection.children[key] = replace(child, **ends)  # type: ignore[arg-type]
+                self._note_client(connection.children[key])
+        self.changed.add(name)
+
+    # --- charon came anew, and the kernel
+
+    def orphan_all(self) -> None:
+        """Another charon: it knows none of these, but the kernel may still have their SAs."""
+        for name, connection in self._connections.items():
+            orphans = {-child.spi_in: replace(child, orphaned=True) for child in connection.children.values()}
+            connection.children, connection.ike = orphans, {}
+            for orphan in orphans.values():
+                self._note_client(orphan)
+            self.changed.add(name)
+
+    def kernel_gone(self, spis: Iterable[int]) -> None:
+        """These inbound SPIs are no more in the kernel: whatever orphan had them is gone."""
+        missing = {-spi for spi in spis}
+        for connection in list(self._connections.values()):
+            for key in connection.children.keys() & missing:
+                self._remove(connection, connection.children[key])
+
+    def expire(self, now: float) -> None:
+        """The kernel takes SAs away when their time is over: orphans, which nobody re-keys."""
+        for name, connection in list(self._connections.items()):
+            for child in list(connection.children.values()):
+                if child.orphaned and child.expires_at is not None and child.expires_at <= now:
+                    self._remove(connection, child)
+            self._forget_if_empty(name, connection)
+
+    # --- one by one
+
+    def _of(self, name: str) -> _Connection:
+        connection = self._connections.get(name)
+        if connection is None:
+            connection = self._connections[name] = _Connection()
+        return connection
+
+    def _forget_if_empty(self, name: str, connection: _Connection) -> None:
+        """The dates of re-keyings stay, so that a storm is seen when all is down."""
+        if not (connection.ike or connection.children or connection.rekeys):
+            self._connections.pop(name, None)
+
+    def forget(self, name: str) -> None:
+        """The connection is wanted no longer."""
+        connection = self._connections.get(name)
+        if connection is not None and not (connection.ike or connection.children):
+            del self._connections[name]
+
+    def _put(self, connection: _Connection, child: ChildSa) -> None:
+        """A pair of SAs that is there; what it replaces is gone."""
+        known = connection.children.get(child.unique_id)
+        if known is not None:
+            child = replace(child, rekeyed=max(known.rekeyed, child.rekeyed), follows=known.follows)
+        if known is None or _lasting(known) != _lasting(child):
+            self.changed.add(child.name)
+        if known is None:
+            child = self._succeed(connection, child)
+        connection.children[child.unique_id] = child
+        self._note_client(child)
+
+    def _succeed(self, connection: _Connection, child: ChildSa) -> ChildSa:
+        """A new pair: orphans in its place are gone; a client that was here before is known again."""
+        many = child.name in self.many
+        for old in list(connection.children.values()):
+            same_client = _same_client(old, child)
+            if many and same_client and old.reqid != child.reqid and not child.follows:
+                child = replace(child, follows=old.follows or old.reqid)
+            if old.orphaned and (not many or same_client):
+                self._remove(connection, old)
+        if many and (holder := self.clients.get(child.reqid)) is not None and holder.orphaned:
+            self._remove(self._of(holder.name), holder)
+        return child
+
+    def _remove(self, connection: _Connection, child: ChildSa) -> None:
+        connection.children.pop(-child.spi_in if child.orphaned else child.unique_id, None)
+        self.changed.add(child.name)
+        self.gone.append(child)
+        if (holder := self.clients.get(child.reqid)) is not None and holder.spi_in == child.spi_in:
+            del self.clients[child.reqid]
+            for other in connection.children.values():
+                if other.reqid == child.reqid:
+                    self._note_client(other)
+
+    def _note_client(self, child: ChildSa) -> None:
+        if child.name in self.many:
+            self.clients[child.reqid] = child
+
+
+def _same_client(one: ChildSa, other: ChildSa) -> bool:
+    """Whether it is one client before and after: it has kept its place, its name, and what it protects."""
+    return (one.remote, one.remote_port, one.remote_id, one.remote_ts) == (
+        other.remote,
+        other.remote_port,
+        other.remote_id,
+        other.remote_ts,
+    )
+
+
+def _lasting(sa: "IkeSa | ChildSa") -> object:
+    """What of an SA is worth telling when it changes: dates computed from whole seconds differ a little each time."""
+    if isinstance(sa, IkeSa):
+        return replace(sa, since=float(bool(sa.since)), rekey_at=None, reauth_at=None)
+    return replace(sa, since=0.0, rekey_at=None, expires_at=None, counters=Counters())
