@@ -170,7 +170,7 @@ class Door:
             table.delete()
 
     def dropped(self, name: str = "") -> nft.Dropped:
-        """What guarded places in a namespace did not let in."""
+        """What guarded places in a namespace did not let in or out."""
         table = self._table(name)
         return table.dropped() if table is not None else nft.Dropped()
 

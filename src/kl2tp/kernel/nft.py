@@ -7,18 +7,20 @@
         map  mss4, mss6                  # interface name : MSS
         map  enter4, enter6              # our address . port : jump esp_BASE_MASK
         map  enter4_any, enter6_any      # port : jump esp_BASE_MASK
+        set  place4, place6              # our address . port
+        set  place4_any, place6_any      # port
         map  bound_ids                   # tunnel id : reqid
         set  bound_pairs                 # reqid . tunnel id
         chain guard_out  { type filter hook output  ... }   # in a guard set, and no IPsec on the route: drop
         chain guard_in   { type filter hook input   ... }   # in a guard set, and not from IPsec: drop
         chain clamp      { type filter hook forward ... }   # SYN: lower the MSS to what the map says
         chain place_in   { type filter hook input   ... }   # to a guarded place: as its map says
+        chain place_out  { type filter hook output  ... }   # from a guarded place, and no IPsec on the route: drop
         chain esp_...    # not from IPsec: drop; bound, but not to this SA: drop; mark := BASE | reqid & MASK
     }
 
 On kernels that look for a data packet's session in the socket that it came to (`kl2tp.kernel.clients`), moreover:
 
-        set  ports4, ports6, ports4_any, ports6_any         # our address . port; port
         chain ports_in   { type filter hook prerouting ... } # to a guarded place, from port 1701: jump renumber
         chain ports_out  { type filter hook output ... }     # from a guarded place: jump restore
         chain renumber, restore                              # source port := 16384 | reqid & 16383; and back to 1701
@@ -32,7 +34,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from kl2tp.kernel import nftrules
-from kl2tp.kernel.clients import BY_PORT
 from kl2tp.kernel.netlink import (
     NLM_F_CREATE,
     KernelError,
@@ -66,6 +67,7 @@ _ELEMENTS_PER_MESSAGE = 500
 _DORMANT = 1
 _ENOENT = 2
 _PACKETS, _BYTES = 2, 1
+_DROPS = (nftrules.IN_CLEAR, nftrules.OF_ANOTHER, nftrules.OUT_CLEAR)
 Entry: TypeAlias = tuple[str, bytes, bytes]
 """(set, key, data); without data for a plain set, and a chain's name where that is what a map leads to."""
 Found: TypeAlias = dict[str, dict[bytes, bytes]]
@@ -76,11 +78,12 @@ END = Message(0x11, 0, struct.pack("=BB", 0, 0) + struct.pack("!H", 10))
 
 
 class Dropped(NamedTuple):
-    """Packets that guarded places did not let in."""
+    """Packets that guarded places did not let in, or out."""
 
     in_clear: int = 0
     of_another: int = 0
     """For a tunnel that is bound to another SA."""
+    out_clear: int = 0
 
 
 # -- objects and entries ----------------------------------------------------------------------------------------------
@@ -116,8 +119,7 @@ def _place_entries(thing: GuardedPlace) -> Iterator[Entry]:
     key = thing.address + port + b"\0\0" if exact else port
     suffix = "" if exact else "_any"
     yield f"enter{family}{suffix}", key, nftrules.esp_chain(thing.marks).encode()
-    if BY_PORT:
-        yield f"ports{family}{suffix}", key, b""
+    yield f"place{family}{suffix}", key, b""
 
 
 def _objects(netns: str, found: Found) -> list[Element]:
@@ -141,7 +143,7 @@ def _objects(netns: str, found: Found) -> list[Element]:
 def _place_of(netns: str, name: str, key: bytes, chain: bytes, found: Found) -> GuardedPlace:
     thing = _element(netns, name, key)
     assert isinstance(thing, GuardedPlace)
-    if BY_PORT and key not in found.get(name.replace("enter", "ports"), {}):
+    if key not in found.get(name.replace("enter", "place"), {}):
         return thing
     return GuardedPlace(netns, thing.address, thing.port, nftrules.marks_of(chain.decode(errors="replace")))
 
@@ -161,7 +163,7 @@ def _element(netns: str, name: str, key: bytes) -> Element:
     if name.startswith("bound"):
         return Binding(netns, int.from_bytes(key[:2] if name == "bound_ids" else key[4:6]), 0)
     size = 16 if "6" in name else 4
-    if name.startswith(("enter", "ports")):
+    if name.startswith(("enter", "place")):
         exact = len(key) > size
         address = key[:size] if exact else bytes(size)
         return GuardedPlace(netns, address, int.from_bytes(key[size : size + 2] if exact else key[:2]), NO_MARK)
@@ -302,9 +304,9 @@ class Table:
         return counted
 
     def dropped(self) -> Dropped:
-        """What guarded places did not let in, since there are any."""
+        """What guarded places did not let in or out, since there are any."""
         counted = self._counted() if self.exists() else {}
-        return Dropped(*(counted.get(c, (0, 0))[0] for c in (nftrules.IN_CLEAR, nftrules.OF_ANOTHER)))
+        return Dropped(*(counted.get(comment, (0, 0))[0] for comment in _DROPS))
 
     def create(self, elements: Sequence[Element] = ()) -> None:
         """Make the table anew with these elements, in one transaction, in the place of a damaged or older one."""
@@ -312,7 +314,7 @@ class Table:
         if self.exists():
             counted = self._counted()
             requests.append(message(DELTABLE, 0, string(1, TABLE)))
-        requests += nftrules.new_table()
+        requests += nftrules.new_table(counted)
         requests += _esp_chains(elements, (), counted)
         requests += _elements(NEWSETELEM, NLM_F_CREATE, elements, with_data=True)
         self._netlink.transaction(BEGIN, requests, END)

@@ -32,7 +32,7 @@ _BIG_KEYS_HOST_DATA = struct.pack("=BBIBBI", 0, 4, 2, 1, 4, 1)
 """User data of maps, for `nft list`: the order of bytes in keys and data. For want of an MSS the type is a port."""
 ESP_CHAIN = "esp_"
 """What the chains begin with that see packets of guarded places; the rest is the range of marks."""
-IN_CLEAR, OF_ANOTHER = "in clear", "tunnel of another SA"
+IN_CLEAR, OF_ANOTHER, OUT_CLEAR = "in clear", "tunnel of another SA", "out in clear"
 """Comments of the rules whose packets are counted."""
 
 
@@ -65,9 +65,8 @@ def _set_types() -> Iterator[tuple[str, SetType]]:
         yield f"mss{family}", SetType(_TYPE_IFNAME, 16, port, 2, _HOST_KEYS_BIG_DATA)
         yield f"enter{family}", SetType(_types(address, port), size + 4, _VERDICT)
         yield f"enter{family}_any", SetType(port, 2, _VERDICT)
-        if BY_PORT:
-            yield f"ports{family}", SetType(_types(address, port), size + 4)
-            yield f"ports{family}_any", SetType(port, 2)
+        yield f"place{family}", SetType(_types(address, port), size + 4)
+        yield f"place{family}_any", SetType(port, 2)
     yield "bound_ids", SetType(_TYPE_INET_SERVICE, 2, _TYPE_MARK, 4, _BIG_KEYS_HOST_DATA)
     yield "bound_pairs", SetType(_types(_TYPE_MARK, _TYPE_INET_SERVICE), 8)
 
@@ -79,6 +78,7 @@ _BASE_CHAINS = {
     "clamp": (_HOOK_FORWARD, _MANGLE),
     # After all that firewalls decide by marks of their own.
     "place_in": (_HOOK_IN, _LATE),
+    "place_out": (_HOOK_OUT, _MANGLE),
 }
 _PORT_CHAINS = {
     # Before connection tracking both ways: to it, too, each client is another port.
@@ -188,6 +188,8 @@ def _decide(code: int, chain: str = "") -> bytes:
 
 
 _COUNT_AND_DROP = _COUNT + _decide(_DROP)
+_CAME_IN_CLEAR = _meta(_META_SECPATH) + _compare(b"\0")
+_ROUTE_IN_CLEAR = _expression("rt", b32(1, _REG_1), b32(2, 4)) + _compare(b"\0")
 
 
 def _family(*, v6: bool, protocol: int) -> bytes:
@@ -221,8 +223,7 @@ def _guard_rule(kind: str, *, v6: bool, outgoing: bool) -> Rule:
     ports = {"udp": (local, remote), "to": (remote,), "ip": ()}[kind]
     body += [_payload(_TRANSPORT, port, 2, _REG32_00 + size // 4 + n) for n, port in enumerate(ports)]
     body.append(_lookup(f"guard{6 if v6 else 4}_{kind}", _REG32_00))
-    body.append(_expression("rt", b32(1, _REG_1), b32(2, 4)) if outgoing else _meta(_META_SECPATH))
-    body += [_compare(b"\0"), _COUNT_AND_DROP]
+    body += [_ROUTE_IN_CLEAR if outgoing else _CAME_IN_CLEAR, _COUNT_AND_DROP]
     return Rule("guard_out" if outgoing else "guard_in", b"".join(body))
 
 
@@ -255,10 +256,12 @@ _EACH_PLACE = tuple((v6, exact) for v6 in (False, True) for exact in (True, Fals
 
 
 def _place_rules() -> Iterator[Rule]:
-    """What comes to a guarded place goes to the chain that its map names."""
+    """What comes to a guarded place goes to the chain that its map names; out of one goes only what IPsec protects."""
     for v6, exact in _EACH_PLACE:
         load, name = _ours("enter", v6=v6, exact=exact, source=False)
         yield Rule("place_in", load + _lookup(name, _REG32_00, _REG_VERDICT))
+        load, name = _ours("place", v6=v6, exact=exact, source=True)
+        yield Rule("place_out", load + _lookup(name, _REG32_00) + _ROUTE_IN_CLEAR + _COUNT_AND_DROP, OUT_CLEAR)
 
 
 _TUNNEL_ID = ((False, 2), (True, 4))
@@ -269,7 +272,7 @@ _WITH_LENGTH, _VERSION, _V2 = b"\x40", b"\x0f", b"\x02"
 def esp_rules(marks: Marks) -> Iterator[Rule]:
     """For packets to a guarded place: out of ESP only; a bound tunnel's only from its SA; and with its mark."""
     chain = esp_chain(marks)
-    yield Rule(chain, _meta(_META_SECPATH) + _compare(b"\0") + _COUNT_AND_DROP, IN_CLEAR)
+    yield Rule(chain, _CAME_IN_CLEAR + _COUNT_AND_DROP, IN_CLEAR)
     for length, offset in _TUNNEL_ID:
         body = (
             _is_v2(),
@@ -302,10 +305,10 @@ def _is_own(*, outgoing: bool) -> bytes:
 def _port_rules() -> Iterator[Rule]:
     """In: a source port for each client. Out: the one that it really has."""
     for v6, exact in _EACH_PLACE:
-        load, name = _ours("ports", v6=v6, exact=exact, source=False)
+        load, name = _ours("place", v6=v6, exact=exact, source=False)
         from_l2tp = _payload(_TRANSPORT, _UDP_SOURCE, 2) + _compare(L2TP_PORT.to_bytes(2))
         yield Rule("ports_in", load + _lookup(name, _REG32_00) + from_l2tp + _is_v2() + _decide(_JUMP, "renumber"))
-        load, name = _ours("ports", v6=v6, exact=exact, source=True)
+        load, name = _ours("place", v6=v6, exact=exact, source=True)
         yield Rule("ports_out", load + _lookup(name, _REG32_00) + _decide(_JUMP, "restore"))
     yield Rule("renumber", _is_own(outgoing=False) + _decide(_RETURN))
     yield Rule("restore", _is_own(outgoing=True) + _decide(_RETURN))
@@ -391,8 +394,9 @@ def new_esp_chain(marks: Marks, counted: Counted | None = None) -> Iterator[Mess
     yield from (_new_rule(rule, left.pop(rule.comment, (0, 0))) for rule in esp_rules(marks))
 
 
-def new_table() -> Iterator[Message]:
-    """The table with its sets, chains and rules, empty of elements."""
+def new_table(counted: Counted | None = None) -> Iterator[Message]:
+    """The table with its sets, chains and rules, empty of elements. Its counters go on from what was counted before."""
+    left = dict(counted or {})
     table = string(1, TABLE)
     yield message(NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, table)
     for number, (name, kind) in enumerate(SETS.items(), 1):
@@ -404,7 +408,7 @@ def new_table() -> Iterator[Message]:
             parts += [b32(7, kind.data_size), attr(13, kind.order)]
         yield message(NEWSET, NLM_F_CREATE | NLM_F_EXCL, *parts)
     yield from (new_chain(name, where) for name, where in CHAINS.items())
-    yield from (_new_rule(rule, (0, 0)) for rule in RULES)
+    yield from (_new_rule(rule, left.pop(rule.comment, (0, 0))) for rule in RULES)
 
 
 # -- as the kernel has it ---------------------------------------------------------------------------------------------
