@@ -396,16 +396,16 @@ def _no_ike_config(match: "re.Match[str]", facts: Facts) -> Cause:
     )
 
 
-def _no_peer_config(_: "re.Match[str]", facts: Facts) -> Cause:
+def _no_peer_config(_match: "re.Match[str]", facts: Facts) -> Cause:
+    """The identities are in the line before: `OURS[AS THE PEER CALLS US]...THEIRS[AS IT CALLS ITSELF]`."""
     ours, _, theirs = facts.identities.partition("...")
-    address, _, identity = theirs.partition("[")
-    wanted = ours.partition("[")[2].rstrip("]")
+    address, _, identity = theirs.rstrip("]").partition("[")
+    wanted = ours.rstrip("]").partition("[")[2]
     return _cause(
         CauseKind.NO_CONFIG,
-        f"no connection is there for a peer who calls itself {identity.rstrip(']')!r}"
-        + (f" and us {wanted!r}" if wanted else ""),
+        f"no connection is there for a peer who calls itself {identity!r}" + (f" and us {wanted!r}" if wanted else ""),
         "compare local_id and remote_id of both ends",
-        identity=identity.rstrip("]"),
+        identity=identity,
         ours=wanted,
         peer=facts.peer or address,
     )

@@ -4,7 +4,7 @@ A list is the truth of one moment; events since then are applied to it. Each cha
 `changed`, and each pair of SAs that is no more, without a successor by re-keying, in `gone`.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -15,6 +15,8 @@ from kl2tp.wire.vici import Section, ViciError, items, number, sections, text
 
 REKEYS = 32
 """Dates of re-keyings that are kept for each connection."""
+REMEMBERED = 1024
+"""Clients that left whose reqids are kept."""
 _LIVE = frozenset(("INSTALLED", "UPDATING", "REKEYING"))
 """States of a child that is good for traffic. The old one of a re-keying (REKEYED, DELETED) lingers in lists."""
 _CHILD_TASKS = frozenset(("CHILD_CREATE", "QUICK_MODE", "IKE_AUTH", "MAIN_MODE", "AGGRESSIVE_MODE"))
@@ -112,12 +114,14 @@ def _children(ike: IkeSa, section: Section, now: float) -> list[ChildSa]:
 class _Connection:
     """What there is of one connection."""
 
-    __slots__ = ("children", "ike", "rekeys")
+    __slots__ = ("below", "children", "ike", "rekeys")
 
     def __init__(self) -> None:
         self.ike: dict[int, IkeSa] = {}
         self.children: dict[int, ChildSa] = {}
         """By unique id; orphans by the negative of their SPI, which no live one has."""
+        self.below: dict[int, set[int]] = {}
+        """Unique ids of the children of each IKE SA: an LNS has one connection and ten thousand of these."""
         self.rekeys: deque[float] = deque(maxlen=REKEYS)
 
 
@@ -132,6 +136,10 @@ class Sas:
         """Which connections have many peers."""
         self.changed: set[str] = set()
         self.gone: list[ChildSa] = []
+        self._orphans: dict[int, ChildSa] = {}
+        """By inbound SPI."""
+        self._seats: OrderedDict[object, int] = OrderedDict()
+        """The latest reqid of each client, by what tells it from others: it may come back under another reqid."""
 
     # --- asking
 
@@ -207,9 +215,8 @@ class Sas:
             connection.ike[ike.unique_id] = ike
             return ike
         connection.ike.pop(ike.unique_id, None)
-        for child in [child for child in connection.children.values() if child.ike_id == ike.unique_id]:
-            if not child.orphaned:
-                self._remove(connection, child)
+        for key in list(connection.below.get(ike.unique_id, ())):
+            self._remove(connection, connection.children[key])
         self._forget_if_empty(name, connection)
         return ike
 
@@ -237,10 +244,8 @@ class Sas:
         connection = self._of(name)
         connection.ike.pop(old.unique_id, None)
         connection.ike[new.unique_id] = new
-        for key, child in connection.children.items():
-            if child.ike_id == old.unique_id and not child.orphaned:
-                connection.children[key] = replace(child, ike_id=new.unique_id)
-                self._note_client(connection.children[key])
+        for key in list(connection.below.get(old.unique_id, ())):
+            self._store(connection, replace(connection.children[key], ike_id=new.unique_id))
         self.changed.add(name)
 
     def child_rekey(self, name: str, section: Section, now: float) -> None:
@@ -253,7 +258,7 @@ class Sas:
             if not {"old", "new"} <= inner.keys():
                 raise ViciError("child-rekey without old and new")
             old, new = child_sa(ike, inner["old"], now), child_sa(ike, inner["new"], now)
-            known = connection.children.pop(old.unique_id, old)
+            known = self._drop(connection, old.unique_id) or old
             self._put(connection, replace(new, rekeyed=known.rekeyed + 1, follows=known.follows))
         connection.rekeys.append(now)
         self.changed.add(name)
@@ -271,10 +276,8 @@ class Sas:
         if connection is None or (ike := connection.ike.get(unique_id)) is None:
             return
         connection.ike[unique_id] = replace(ike, **ends)  # type: ignore[arg-type]
-        for key, child in connection.children.items():
-            if child.ike_id == unique_id and not child.orphaned:
-                connection.children[key] = replace(child, **ends)  # type: ignore[arg-type]
-                self._note_client(connection.children[key])
+        for key in list(connection.below.get(unique_id, ())):
+            self._store(connection, replace(connection.children[key], **ends))  # type: ignore[arg-type]
         self.changed.add(name)
 
     # --- charon came anew, and the kernel
@@ -283,25 +286,28 @@ class Sas:
         """Another charon: it knows none of these, but the kernel may still have their SAs."""
         for name, connection in self._connections.items():
             orphans = {-child.spi_in: replace(child, orphaned=True) for child in connection.children.values()}
-            connection.children, connection.ike = orphans, {}
+            connection.children, connection.ike, connection.below = orphans, {}, {}
             for orphan in orphans.values():
+                self._orphans[orphan.spi_in] = orphan
                 self._note_client(orphan)
             self.changed.add(name)
 
     def kernel_gone(self, spis: Iterable[int]) -> None:
         """These inbound SPIs are no more in the kernel: whatever orphan had them is gone."""
-        missing = {-spi for spi in spis}
-        for connection in list(self._connections.values()):
-            for key in connection.children.keys() & missing:
-                self._remove(connection, connection.children[key])
+        for spi in spis:
+            if (orphan := self._orphans.get(spi)) is not None:
+                self._remove_orphan(orphan)
 
     def expire(self, now: float) -> None:
         """The kernel takes SAs away when their time is over: orphans, which nobody re-keys."""
-        for name, connection in list(self._connections.items()):
-            for child in list(connection.children.values()):
-                if child.orphaned and child.expires_at is not None and child.expires_at <= now:
-                    self._remove(connection, child)
-            self._forget_if_empty(name, connection)
+        for orphan in list(self._orphans.values()):
+            if orphan.expires_at is not None and orphan.expires_at <= now:
+                self._remove_orphan(orphan)
+
+    def _remove_orphan(self, orphan: ChildSa) -> None:
+        connection = self._of(orphan.name)
+        self._remove(connection, orphan)
+        self._forget_if_empty(orphan.name, connection)
 
     # --- one by one
 
@@ -331,45 +337,64 @@ class Sas:
             self.changed.add(child.name)
         if known is None:
             child = self._succeed(connection, child)
+        self._store(connection, child)
+
+    def _store(self, connection: _Connection, child: ChildSa) -> None:
+        """Into every index."""
+        self._drop(connection, child.unique_id)
         connection.children[child.unique_id] = child
+        connection.below.setdefault(child.ike_id, set()).add(child.unique_id)
         self._note_client(child)
+
+    @staticmethod
+    def _drop(connection: _Connection, unique_id: int) -> ChildSa | None:
+        """Out of the indexes of live ones."""
+        child = connection.children.pop(unique_id, None)
+        if child is not None and (below := connection.below.get(child.ike_id)) is not None:
+            below.discard(unique_id)
+            if not below:
+                del connection.below[child.ike_id]
+        return child
 
     def _succeed(self, connection: _Connection, child: ChildSa) -> ChildSa:
         """A new pair: orphans in its place are gone; a client that was here before is known again."""
-        many = child.name in self.many
-        for old in list(connection.children.values()):
-            same_client = _same_client(old, child)
-            if many and same_client and old.reqid != child.reqid and not child.follows:
-                child = replace(child, follows=old.follows or old.reqid)
-            if old.orphaned and (not many or same_client):
-                self._remove(connection, old)
-        if many and (holder := self.clients.get(child.reqid)) is not None and holder.orphaned:
-            self._remove(self._of(holder.name), holder)
+        if child.name not in self.many:
+            for orphan in [old for old in connection.children.values() if old.orphaned]:
+                self._remove(connection, orphan)
+            return child
+        client = _client(child)
+        if before := self._seats.get(client, 0):
+            child = replace(child, follows=before if before != child.reqid else 0)
+        for reqid in {before, child.reqid}:
+            if (holder := self.clients.get(reqid)) is not None and holder.orphaned:
+                self._remove_orphan(holder)
         return child
 
     def _remove(self, connection: _Connection, child: ChildSa) -> None:
-        connection.children.pop(-child.spi_in if child.orphaned else child.unique_id, None)
+        if child.orphaned:
+            connection.children.pop(-child.spi_in, None)
+            self._orphans.pop(child.spi_in, None)
+        else:
+            self._drop(connection, child.unique_id)
         self.changed.add(child.name)
         self.gone.append(child)
         if (holder := self.clients.get(child.reqid)) is not None and holder.spi_in == child.spi_in:
             del self.clients[child.reqid]
-            for other in connection.children.values():
-                if other.reqid == child.reqid:
-                    self._note_client(other)
 
     def _note_client(self, child: ChildSa) -> None:
-        if child.name in self.many:
-            self.clients[child.reqid] = child
+        if child.name not in self.many:
+            return
+        self.clients[child.reqid] = child
+        client = _client(child)
+        self._seats[client] = child.reqid
+        self._seats.move_to_end(client)
+        if len(self._seats) > len(self.clients) + REMEMBERED:
+            self._seats.popitem(last=False)
 
 
-def _same_client(one: ChildSa, other: ChildSa) -> bool:
-    """Whether it is one client before and after: it has kept its place, its name, and what it protects."""
-    return (one.remote, one.remote_port, one.remote_id, one.remote_ts) == (
-        other.remote,
-        other.remote_port,
-        other.remote_id,
-        other.remote_ts,
-    )
+def _client(child: ChildSa) -> object:
+    """What a client keeps when it authenticates anew: its place, its name, and what it protects."""
+    return child.name, child.remote, child.remote_port, child.remote_id, child.remote_ts
 
 
 def _lasting(sa: "IkeSa | ChildSa") -> object:
