@@ -8,7 +8,7 @@ from interop.conftest import Network
 from interop.ike.rig import debian, kl2tp
 from interop.ike.rig.charon import renewed
 from interop.ike.rig.ends import DebianLac, DebianLns
-from interop.ike.rig.flow import Pair, lossless
+from interop.ike.rig.flow import Pair, flowing, lossless
 from interop.ike.rig.nat import Nat, behind
 from interop.ike.rig.watch import never_clear, watched
 from interop.ike.rig.ways import IKEV1_PSK, IKEV2_PSK, WAYS, Authority, Way
@@ -64,7 +64,7 @@ def through(it: Call) -> Pair:
 
 @pytest.mark.parametrize("way", [IKEV2_PSK, IKEV1_PSK], ids=str)
 @pytest.mark.parametrize("server", ["debian", "kl2tp"])
-def test_a_caller_behind_a_nat(network: Network, authority: Authority, server: str, way: Way) -> None:
+def test_a_caller_behind_a_nat_that_restarts(network: Network, authority: Authority, server: str, way: Way) -> None:
     host = network.add("lns")
     with behind(Nat(network.wire, "nat", 100, random=True)) as nat:
         client = nat.add("lac", 5)
@@ -75,9 +75,14 @@ def test_a_caller_behind_a_nat(network: Network, authority: Authority, server: s
             it.wait_up()
             with lossless(through(it)):
                 it.assert_carries()
-        ports = nat.ports()
-        assert len(ports) == 2  # of IKE, and of what comes after it has noticed the NAT
-        assert not ports & {500, 4500}
+            before = nat.ports()
+            assert len(before) == 2  # of IKE, and of what comes after it has noticed the NAT
+            assert not before & {500, 4500}
+            with flowing(through(it)) as flow:
+                flow.wait_for()
+                nat.forget(random=True)
+                flow.wait_for()
+        assert not nat.ports() & before
 
 
 def test_the_observer_sees_what_is_in_clear(network: Network) -> None:

@@ -24,7 +24,7 @@ from kernel.rig.net import Host, Wire
 SOAK_S = float(os.environ.get("KL2TP_SOAK", "20"))
 TUNNELS = 100 if SOAK_S >= 60 else 20
 REKEY_S = 5
-PACE_S = 0.1
+PACE_S = 0.2
 """Between two packets of one direction of one tunnel."""
 _WITHIN_S = 120.0
 
