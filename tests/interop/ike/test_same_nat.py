@@ -194,10 +194,12 @@ def test_a_client_that_speaks_into_the_call_of_another_is_not_heard(crowd: Crowd
     with contextlib.closing(Sender(victim.host, victim.outer, f"192.0.2.{LNS_NUMBER}")) as sender:
         forged.speak(sender, call, sink, b"its own")
     assert sink.got() == b"its own"  # so it is the sender that matters
+    before = crowd.lns.dropped("of_another")
     with lossless(*crowd.pairs(), pace=0.05):
         with contextlib.closing(Sender(attacker.host, attacker.outer, f"192.0.2.{LNS_NUMBER}")) as sender:
-            forged.attack(sender, call, sink)
+            sent = forged.attack(sender, call, sink)
         assert not sink.got(1.0)
+    assert crowd.lns.dropped("of_another") == before + sent
 
 
 def test_nor_is_one_who_comes_from_elsewhere(crowd: Crowd, sink: Sink) -> None:
@@ -205,10 +207,12 @@ def test_nor_is_one_who_comes_from_elsewhere(crowd: Crowd, sink: Sink) -> None:
     crowd.outsider.lac.start()
     crowd.outsider.wait_up()
     call = forged.call_of(victim.host, victim.inner)
+    before = crowd.lns.dropped("of_another")
     with lossless(*crowd.pairs(), crowd.outsider.pair(crowd.server), pace=0.05):
         with contextlib.closing(Sender(crowd.outsider.host, crowd.outsider.outer, f"192.0.2.{LNS_NUMBER}")) as sender:
-            forged.attack(sender, call, sink)
+            sent = forged.attack(sender, call, sink)
         assert not sink.got(1.0)
+    assert crowd.lns.dropped("of_another") == before + sent
     crowd.outsider.lac.stop()
 
 

@@ -121,6 +121,8 @@ def packets(victim: Call, server_address: str) -> Iterator[bytes]:
     yield from _control(victim)
 
 
-def attack(sender: Sender, victim: Call, sink: Sink) -> None:
-    """Send data into a call, and try to end it."""
-    sender.send(*packets(victim, sink.address))
+def attack(sender: Sender, victim: Call, sink: Sink) -> int:
+    """Send data into a call, and try to end it; how many packets."""
+    sent = list(packets(victim, sink.address))
+    sender.send(*sent)
+    return len(sent)

@@ -68,6 +68,10 @@ class Protected(kl2tp.Kl2tp):
         print(self.daemon.log())
         self.daemon.close()
 
+    def dropped(self, what: str) -> int:
+        """Packets that the kernel did not let in, as kl2tp shows them: `in_clear`, or `of_another` client's tunnel."""
+        return int(self.daemon.call("status")["calls"]["counters"][what])
+
     def log(self) -> str:
         return super().log() + self.charon.log()
 
