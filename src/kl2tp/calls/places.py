@@ -90,6 +90,11 @@ class Places:
         closed = {place for place in protected if place_name(*place) in self._problems}
         return set(places) - closed
 
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to protect."""
+        return bool(self._units)
+
     def problem_of(self, spec: LacSpec) -> str | None:
         """Why a call must not be placed yet; None: it may."""
         return self._problems.get(lac_name(spec.name))

@@ -98,6 +98,7 @@ class Calls:
         securing.bound, securing.resumed = self.sessions.bound, self.sessions.resumed
         securing.turn, securing.tell = self.switch.turn, self._tell_of_tunnel
         self.sessions.emptied = securing.end
+        self.switch.refused = self._refused
         loop.on_call = self._unit_done
         self._deaf_at: dict[Place, OSError] = {}
         """Where we could not listen."""
@@ -303,6 +304,12 @@ class Calls:
         tunnel = peer.tunnel
         _log.info("tunnel %d to %s: %s", tunnel.id, text(tunnel.peer[0]), _WORDS[kind])
         self.bus.tell(kind, tunnel=tunnel.id, peer=text(tunnel.peer[0]), host=tunnel.host_name)
+
+    def _refused(self, refusal: control.Refusal) -> None:
+        """Somebody asked for a tunnel, and was not let in."""
+        peer, name = text(refusal.peer[0]), refusal.host_name or "no name"
+        _log.warning("%s (%s) was not let in: %s", peer, name, refusal.reason)
+        self.bus.tell("tunnel-refused", peer=peer, host=refusal.host_name, why=refusal.reason)
 
     def _call_up(self, event: control.CallUp, now: float) -> None:
         call = event.call

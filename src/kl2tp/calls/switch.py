@@ -13,7 +13,7 @@ from typing import TypeAlias
 from kl2tp.calls.clients import Clients
 from kl2tp.calls.session import Peer, Session
 from kl2tp.calls.timers import NEVER, Timers
-from kl2tp.control.endpoint import Endpoint, Event
+from kl2tp.control.endpoint import Endpoint, Event, Refusal
 from kl2tp.control.profiles import Peer as Source
 from kl2tp.control.profiles import Place, client_of
 from kl2tp.kernel import udp
@@ -58,6 +58,8 @@ class Switch:
         self.endpoint = endpoint
         self._heard, self._pump, self._save = heard, pump, save
         self._loop = asyncio.get_running_loop()
+        self.refused: Callable[[Refusal], None] = lambda refusal: None
+        """Told of peers that were not let in."""
         self.clients = Clients()
         """Who speaks through IPsec."""
         self._listeners: dict[Place, Listener] = {}
@@ -220,9 +222,15 @@ class Switch:
         """Bring everything to rest; write down what changed; then let out what is to be sent."""
         self._scheduled = False
         self._settle(self._loop.time())
+        self._refusals()
         self._save()
         self._send_all()
         self._clock.arm(self._clockwork)
+
+    def _refusals(self) -> None:
+        """Who was not let in: the endpoint tells of few per second, however many there are."""
+        for refusal in self.endpoint.take_refusals():
+            self.refused(refusal)
 
     def _settle(self, now: float) -> None:
         """See to all that follows from what was heard."""

@@ -104,6 +104,8 @@ def _conclusion(answer: Answer, nothing: str, *, remote: bool) -> Iterator[str]:
         yield _waiting(waiting, remote=remote)
     if unserved := answer.get("unserved"):
         yield f"{calls.not_served(unserved)}; start it: systemctl start kl2tp"
+    if tunnels := answer.get("unnegotiated"):
+        yield f"{calls.not_negotiated(tunnels)}; start it: systemctl start kl2tp"
 
 
 def _waiting(waiting: Mapping[str, Any], *, remote: bool) -> str:

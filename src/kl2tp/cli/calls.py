@@ -1,6 +1,6 @@
 """How calls are, in words: a part of `kl2tp status`."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 from kl2tp.cli import table
@@ -14,6 +14,7 @@ STATES = {
     "attaching": "cyan",
     "setup": "yellow",
     "dialing": "yellow",
+    "waiting for IKE": "yellow",
     "stopped": "red",
     "closing": "dim",
 }
@@ -25,6 +26,8 @@ _COLUMNS = (
     Column("PROBLEM", shrink=True),
 )
 _NO_KEEPER = "none: calls end with the daemon; see: kl2tp doctor"
+_STRANGERS = 5
+"""The latest of those who tried in vain."""
 _POOLS = 8
 """How many are shown: the fullest."""
 _FULL = 0.9
@@ -32,10 +35,19 @@ _FULL = 0.9
 _WORRIES = {
     "refused": ("sccrq_refused", "unauthorized"),
     "dropped": ("malformed", "malformed_data", "unknown_tunnel", "strangers", "delayed", "evicted", "expired"),
+    "kept out": ("in_clear", "of_another", "other_clients", "unknown_clients"),
     "errors": ("send_errors",),
 }
 """Counters that say something when they are not 0, by what they have in common."""
-_NAMES = {"sccrq_refused": "tunnels", "unauthorized": "without the secret", "send_errors": "packets not sent"}
+_NAMES = {
+    "sccrq_refused": "tunnels",
+    "unauthorized": "without the secret",
+    "send_errors": "packets not sent",
+    "in_clear": "in clear",
+    "of_another": "from another client's SA (by the kernel)",
+    "other_clients": "from another client's SA",
+    "unknown_clients": "from an SA that is nobody's",
+}
 
 
 def text(calls: Mapping[str, Any], paint: Paint, width: int | None) -> Iterator[str]:
@@ -53,6 +65,8 @@ def _sessions(calls: Mapping[str, Any], paint: Paint) -> str:
     total = sum(count for state, count in counts.items() if state != "dialing")  # which have no session yet
     where = f"Calls: {counted(total, 'session')} in {counted(int(calls.get('tunnels') or 0), 'tunnel')}"
     parts = [paint(f"{number(n)} {printable(s)}", STATES.get(s, "bold")) for s, n in counts.items() if n]
+    if suspended := int(calls.get("suspended") or 0):
+        parts.append(paint(f"{counted(suspended, 'tunnel')} without IPsec for now", "yellow"))
     return where + (f": {', '.join(parts)}" if parts else "")
 
 
@@ -94,6 +108,25 @@ def _row(row: Mapping[str, Any]) -> list[str | Cell]:
         str(row.get("server") or ""),
         Cell(str(row.get("problem") or ""), ("red",)),
     ]
+
+
+def not_negotiated(tunnels: Sized) -> str:
+    """That there is no daemon to have IKE negotiated."""
+    return f"IKE for {counted(len(tunnels), 'tunnel')} is the daemon's, which does not run; nothing passes in clear"
+
+
+def ike(found: Mapping[str, Any], paint: Paint) -> Iterator[str]:
+    """How strongSwan is, and who tries in vain."""
+    version = printable(str(found.get("version") or "strongSwan"))
+    if not found.get("alive"):
+        yield paint(f"IKE: {version} does not answer: what it negotiated stays until it expires", "red")
+        return
+    yield f"IKE: {version}" + (f", {counted(n, 'client')}" if (n := int(found.get("clients") or 0)) else "")
+    strangers = list(found.get("strangers") or ())[-_STRANGERS:]
+    for stranger in strangers:
+        times = f" ({number(stranger['times'])} times)" if int(stranger.get("times") or 0) > 1 else ""
+        words = f"  refused {stranger.get('address')}: {stranger.get('problem')}{times}"
+        yield paint(printable(words), "yellow")
 
 
 def not_served(unserved: Mapping[str, Iterable[Any]]) -> str:

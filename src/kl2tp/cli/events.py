@@ -14,7 +14,15 @@ from kl2tp.cli.terminal import printable
 _DESCRIPTION = """\
 Follow what happens to tunnels and sessions of L2TP calls: one line each, until interrupted. With
 --json one JSON object a line, for programs."""
-_STYLES = {"session-up": "green", "session-down": "yellow", "refused": "red", "lost": "red"}
+_STYLES = {
+    "session-up": "green",
+    "session-down": "yellow",
+    "refused": "red",
+    "tunnel-refused": "red",
+    "tunnel-suspended": "yellow",
+    "tunnel-resumed": "green",
+    "lost": "red",
+}
 _HEAD = ("event", "time", "session")
 
 

@@ -22,7 +22,7 @@ exit status:
   0  done
   1  failed, or no daemon runs"""
 
-STATES = tuple(state for state in calls.STATES if state != "stopped")
+STATES = tuple(state for state in calls.STATES if state not in ("stopped", "waiting for IKE"))
 _MATCHED = ("session", "user", "interface", "address", "prefix", "peer", "profile")
 _SORTS = ("session", "user", "interface", "address", "peer", "profile", "since", "rx", "tx")
 _COLUMNS = (
@@ -33,6 +33,7 @@ _COLUMNS = (
     Column("ADDRESS"),
     Column("PREFIX"),
     Column("PEER"),
+    Column("IPSEC", shrink=True),
     Column("PROFILE", shrink=True),
     Column("SINCE", right=True),
     Column("RECEIVED", right=True),
@@ -136,11 +137,20 @@ def _row(row: Mapping[str, Any]) -> list[str | Cell]:
         str(row.get("address") or ""),
         str(row.get("prefix") or ""),
         str(row.get("peer") or ""),
+        _ipsec(row.get("ipsec")),
         str(row.get("profile") or ""),
         age(row.get("since")),
         size(row["rx_bytes"]) if row.get("rx_bytes") is not None else "",
         size(row["tx_bytes"]) if row.get("tx_bytes") is not None else "",
     ]
+
+
+def _ipsec(found: Mapping[str, Any] | None) -> Cell:
+    """Who the client is to IKE."""
+    if not found:
+        return Cell("")
+    name = str(found.get("identity") or "yes")
+    return Cell(f"{name} (waits)", ("yellow",)) if found.get("suspended") else Cell(name)
 
 
 def _ended_row(row: Mapping[str, Any]) -> list[str | Cell]:

@@ -27,6 +27,7 @@ STATES = {
     "failed": "red",
     "conflict": "red",
     "pending": "yellow",
+    "waiting for IKE": "yellow",
     "rekeying": "cyan",
     "down": "dim",
 }
@@ -98,6 +99,10 @@ def text(answer: Answer, paint: terminal.Paint, width: int | None) -> Iterator[s
         yield f"Drift: {number(drift.get('seen', 0))} seen, {number(drift.get('repaired', 0))} repaired"
     if unserved := answer.get("unserved"):
         yield paint(calls.not_served(unserved), "yellow")
+    if unnegotiated := answer.get("unnegotiated"):
+        yield paint(calls.not_negotiated(unnegotiated), "yellow")
+    if (ike := answer.get("ike")) is not None:
+        yield from calls.ike(ike, paint)
     if tunnels := answer.get("tunnels"):
         yield ""
         yield from table.render(_COLUMNS, [_row(tunnel) for tunnel in tunnels], paint, width)

@@ -116,6 +116,11 @@ class CallService:
             calls.worker.keeper.close()
         self.calls, self._before, self._keeping = None, calls, None
 
+    @property
+    def guarded(self) -> bool:
+        """Whether there are places where only IPsec gets in."""
+        return self.calls is not None and self.calls.places.any
+
     # -- answers ---------------------------------------------------------------------------------------------------
 
     def status(self) -> Json | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kl2tp.config import ConfigError, load
 from kl2tp.daemon.errors import ServiceError, configuration_error, lacking_error
+from kl2tp.daemon.ike import forget
 from kl2tp.daemon.kept import end_kept
 from kl2tp.daemon.lock import Lock
 from kl2tp.daemon.report import Json, Tally, planned, shown, tunnel, unserved
@@ -79,6 +80,7 @@ class Direct:
                 ledger = Ledger(self._run_dir / LEDGER, netns.identity)
                 engine = Engine(door, ledger, KeyRing())
                 engine.set_specs({t.name: t for t in desired.tunnels} if desired else {})
+                engine.secured |= _secured(door, desired)
                 yield engine
             finally:
                 if ledger:
@@ -120,6 +122,7 @@ class Direct:
         began = time.monotonic()
         with self._engine(None) as engine:
             end_kept(self._run_dir)
+            forget(self._run_dir)
             engine.calls = {}
             if engine.ledger.in_doubt():
                 engine.recall(self._tunnels())
@@ -162,6 +165,15 @@ class Direct:
             raise no_such_tunnel(name, [t.name for t in desired.tunnels])
         with self._engine(desired) as engine:
             return inspect(engine, spec)
+
+
+def _secured(door: Door, desired: Desired | None) -> set[str]:
+    """The tunnels with IKE for which there are SAs: what strongSwan has made stays of use."""
+    reqids = {t.ike.reqid: t.name for t in desired.tunnels if t.ike is not None} if desired else {}
+    if not reqids:
+        return set()
+    found = {(reqid, source, destination) for reqid, source, destination, _ in door.identities()}
+    return {reqids[r] for r, source, destination in found if r in reqids and (r, destination, source) in found}
 
 
 def no_such_tunnel(name: str, names: list[str]) -> ServiceError:

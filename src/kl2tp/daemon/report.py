@@ -106,17 +106,19 @@ def tunnel(spec: TunnelSpec, **state: object) -> Json:
         "local": text(spec.local),
         "remote": text(spec.remote),
         "encapsulation": spec.encap.name.lower(),
-        "ipsec": spec.ipsec.cipher if spec.ipsec else None,
+        "ipsec": spec.ipsec.cipher if spec.ipsec else "ike" if spec.ike else None,
         "sessions": len(spec.sessions),
         **state,
     }
 
 
 def unserved(desired: Desired) -> Json:
-    """Profiles of calls that nobody serves without a daemon; empty if there are none."""
+    """What nobody serves without a daemon: calls, and negotiation by IKE; empty if there is none."""
+    ike = [tunnel.name for tunnel in desired.tunnels if tunnel.ike is not None]
+    found: Json = {"unnegotiated": ike} if ike else {}
     if not desired.calls:
-        return {}
-    return {"unserved": {"lns": [p.name for p in desired.lns], "lac": [p.name for p in desired.lac]}}
+        return found
+    return found | {"unserved": {"lns": [p.name for p in desired.lns], "lac": [p.name for p in desired.lac]}}
 
 
 def shown(spec: TunnelSpec, inspection: Inspection, **state: object) -> Json:

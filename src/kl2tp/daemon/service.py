@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from kl2tp import __version__
-from kl2tp.daemon import loader, notify
+from kl2tp.daemon import ikewords, loader, notify
 from kl2tp.daemon.calls import CallService
 from kl2tp.daemon.direct import Progress, inspect, no_such_tunnel
 from kl2tp.daemon.errors import ServiceError, lacking_error
+from kl2tp.daemon.ike import IkeService, deletions
 from kl2tp.daemon.report import Json, Tally, moment, planned, tunnel
 from kl2tp.daemon.stalls import StallMeter
+from kl2tp.ipsec.ike import ChildSa
 from kl2tp.ipsec.keys import KeyRing
 from kl2tp.kernel.encap import EncapSockets, points
 from kl2tp.kernel.probe import missing
@@ -64,6 +66,7 @@ class Service:
         """Somebody asked over the control socket that the daemon ends, leaving its calls to the next one."""
         engine.calls = {}
         self._calls = CallService(self.loop, engine, run_dir, state_dir, self._in_thread)
+        self._ike = IkeService(run_dir, self.loop, self._delete)
 
     async def start(self) -> None:
         """Read the configuration and begin. Raises ServiceError."""
@@ -115,6 +118,7 @@ class Service:
         async with self._changing:
             self._suspended = True
             await self._calls.down()
+            await self._ike.down()
             namespaces = await self._in_thread(self._engine.owned_namespaces)
             names = await self._in_thread(self._engine.names)
             await self._take({})
@@ -135,6 +139,9 @@ class Service:
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
         drift = self.loop.drift
+        calls = self._calls.status()
+        if calls is not None and self._calls.guarded:
+            calls["counters"] |= (await self._in_thread(self._engine.door.dropped))._asdict()
         return {
             "daemon": {
                 "pid": os.getpid(),
@@ -149,7 +156,8 @@ class Service:
             "counts": counts,
             "drift": {"seen": drift.seen, "repaired": drift.repaired, "slowest_s": round(drift.slowest_s, 3)},
             "tunnels": tunnels,
-            "calls": self._calls.status(),
+            "calls": calls,
+            "ike": self._ike.status(),
         }
 
     async def show(self, progress: Progress, *, name: str) -> Json:
@@ -157,12 +165,19 @@ class Service:
         spec = self._specs.get(name)
         if spec is None:
             if (session := await self._calls.show(name)) is not None:
-                return session
+                return self._with_ipsec(session)
             raise no_such_tunnel(name, list(self._specs))
         state = self._state(spec, asyncio.get_running_loop().time())
         for known in tunnel(spec):
             state.pop(known)
-        return await self._in_thread(lambda: inspect(self._engine, spec, **state))
+        shown = await self._in_thread(lambda: inspect(self._engine, spec, **state))
+        return shown | (self._ike.describe(name) or {}) if spec.ike is not None else shown
+
+    def _with_ipsec(self, session: Json) -> Json:
+        """What is shown of a session, with what IKE knows of its peer."""
+        known = session.get("ipsec")
+        child = self._ike.client(known["reqid"]) if known else None
+        return session | {"ipsec": known | ikewords.child(child)} if known and child is not None else session
 
     async def sessions(self, progress: Progress, *, ended: bool = False, counters: bool = True) -> Json:
         """The sessions of calls."""
@@ -189,6 +204,7 @@ class Service:
         """The daemon ends: so do calls, or with `keep` they wait for the next one."""
         async with self._changing:
             await self._calls.stop(keep=keep)
+            await self._ike.stop(keep=keep)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -197,10 +213,11 @@ class Service:
         if state is None:
             return tunnel(spec, state="pending", problem="")
         retry = None if state.retry_at is None else round(max(0.0, state.retry_at - now), 1)
+        word, problem = self._ike.tunnel_state(spec) if state.state == "up" else (state.state, state.problem)
         return tunnel(
             spec,
-            state=state.state,
-            problem=state.problem,
+            state=word,
+            problem=problem,
             since=moment(state.since),
             tries=state.tries,
             next_retry_s=retry,
@@ -218,6 +235,7 @@ class Service:
         if not self._log_level:
             logging.getLogger("kl2tp").setLevel(desired.daemon.log_level.upper())
         taken = await self._take({t.name: t for t in desired.tunnels}, changed_files)
+        await self._ike.configure(desired, self._calls.calls)
         await take_calls()
         return taken
 
@@ -266,6 +284,10 @@ class Service:
         """Take over what stands in the place of desired objects."""
         engine = self._engine
         await self._in_thread(lambda: [r for rs in engine.reconcile(engine.names(), adopt=True) for r in rs])
+
+    def _delete(self, child: ChildSa) -> None:
+        """Take SAs out of the kernel that nobody looks after any more."""
+        self._executor.submit(self._engine.door.execute, deletions(child))
 
     async def _in_thread(self, call: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)

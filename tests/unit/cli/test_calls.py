@@ -151,3 +151,29 @@ scalars = st.none() | st.integers() | st.text(max_size=5)
 def test_answers_of_other_versions_do_no_harm(answer: dict[str, Any]) -> None:
     for line in "\n".join(calls.text(answer, PLAIN, 80)).split("\n"):
         assert line.isprintable()
+
+
+def test_clients_with_ipsec_and_what_was_kept_out_are_told() -> None:
+    found = {
+        "sessions": {"up": 2},
+        "tunnels": 2,
+        "suspended": 1,
+        "counters": {"in_clear": 7, "of_another": 2, "other_clients": 1, "unknown_clients": 0},
+    }
+    lines = list(calls.text(found, PLAIN, None))
+    assert "1 tunnel without IPsec for now" in lines[0]
+    [kept_out] = [line for line in lines if "kept out" in line]
+    assert "7 in clear" in kept_out
+    assert "2 from another client's SA (by the kernel)" in kept_out
+    assert "nobody's" not in kept_out
+
+
+def test_how_strongswan_is_is_told_with_the_latest_who_tried_in_vain() -> None:
+    stranger = {"address": "203.0.113.9", "problem": "no connection fits", "cure": "", "times": 3}
+    found = {"alive": True, "version": "strongSwan 5.9.8", "clients": 12, "strangers": [stranger] * 9}
+    lines = list(calls.ike(found, PLAIN))
+    assert lines[0] == "IKE: strongSwan 5.9.8, 12 clients"
+    assert lines[1] == "  refused 203.0.113.9: no connection fits (3 times)"
+    assert len(lines) == 6
+    [line] = calls.ike({"alive": False, "version": None}, PLAIN)
+    assert "does not answer" in line
