@@ -8,6 +8,9 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 NEVER = math.inf
+_FAR_S, _GRAIN_S = 2.0, 0.25
+"""What is due in more than so many seconds waits for the next full grain: the keep-alives of thousands of sessions are
+then sent by a few wake-ups, not by one each."""
 
 
 class Timed(Protocol):
@@ -42,6 +45,10 @@ class Timers(Generic[_T]):
         at = item.deadline
         if at is None or at >= item.timer_at:
             return
+        if at > self._loop.time() + _FAR_S:
+            at = math.ceil(at / _GRAIN_S) * _GRAIN_S
+            if at >= item.timer_at:
+                return
         item.timer_at = at
         heapq.heappush(self._heap, (at, next(self._order), item))
         if at < self._handle_at:

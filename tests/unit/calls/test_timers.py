@@ -52,6 +52,24 @@ def test_a_deadline_that_moves_away_fires_late_and_once() -> None:
     clock.close()
 
 
+def test_what_is_far_away_fires_together_and_a_little_late() -> None:
+    clock = Clock()
+
+    def due(item: Item, now: float) -> None:
+        item.fired.append(now)
+        item.deadline = None
+
+    timers: Timers[Item] = Timers(clock, due)
+    far = [Item(29.8 + n / 100) for n in range(20)]
+    near = Item(1.01)
+    for item in (*far, near):
+        timers.arm(item)
+    clock.run_until(40.0)
+    assert near.fired == [1.01]
+    assert [item.fired for item in far] == [[30.0]] * 20
+    clock.close()
+
+
 def test_a_deadline_that_comes_nearer_fires_early() -> None:
     clock = Clock()
 
