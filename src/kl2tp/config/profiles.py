@@ -146,7 +146,7 @@ class ProfileBuilder:
         ):
             return None
         listen, peers, host_names = selectors
-        self._own += [(domain, address) for address, _ in listen if not domain[0]]
+        self._own += [(domain, address) for address, _ in listen if not domain[0] and any(address)]
         return LnsSpec(
             name, listen, peers, host_names, control, ppp, interface, limits, hooks, *sequencing,
             fields.get("sessions_per_user", 0), *ike, where(mark),

@@ -25,11 +25,12 @@ def test_no_decoder_fails_on_anything(target: Callable[[bytes], None], data: byt
     target(data)
 
 
-@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
-def test_no_decoder_fails_on_a_message_cut_short(target: Callable[[bytes], None]) -> None:
+@pytest.mark.parametrize("name", TARGETS)
+def test_no_decoder_fails_on_a_message_cut_short(name: str) -> None:
+    step = 11 if name.startswith("control.") else 1  # those are whole machines: they take their time
     for payload in PAYLOADS:
-        for length in range(len(payload)):
-            target(payload[:length])
+        for length in range(0, len(payload), step):
+            TARGETS[name](payload[:length])
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)

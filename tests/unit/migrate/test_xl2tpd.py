@@ -385,7 +385,7 @@ SECTIONS = st.lists(
 WORDS = st.lists(
     st.sampled_from([*pppd_table.OPTIONS, "1", "x", "10.0.0.1", "10.0.0.1:", "/o", '"a', "\n"]), max_size=30
 )
-IMPOSSIBLE = ("there is nothing in it", "and no pool", "carry nothing")
+IMPOSSIBLE = ("there is nothing in it", "and no pool", "carry nothing", "no address but our own")
 """What kl2tp refuses to do, as xl2tpd could not do it either."""
 
 
@@ -414,7 +414,7 @@ def test_no_line_is_lost_without_a_word(machine: Machine, sections: list[tuple[s
     options_at = {number for number, line in enumerate(lines, 1) if not line.startswith("[")}
     assert options_at <= told
     assert "\n".join(report.text(imported.findings))
-    assert all(message.endswith(IMPOSSIBLE) for message in refused(imported.yaml))
+    assert all(any(words in message for words in IMPOSSIBLE) for message in refused(imported.yaml))
 
 
 @pytest.mark.parametrize("name", sorted(pppd_table.BY_NAME))
