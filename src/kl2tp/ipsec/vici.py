@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from kl2tp.model.value import dataclass
 from kl2tp.wire.vici import (
     LENGTH,
     LONGEST_PACKET,
@@ -46,24 +45,17 @@ class CommandError(Exception):
     """charon refused a command; the text is charon's."""
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """A command or registration without an answer yet."""
-
-    answer: "asyncio.Future[Section]"
-    on_event: OnEvent | None = None
-    """For what a command streams."""
-
-
 class Vici:
     """One connection. `open` makes it; `closed` tells why it is no more."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience_s: float) -> None:
         self._reader, self._writer = reader, writer
         self._patience_s = patience_s
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[asyncio.Future[Section]] = deque()
+        """Answers that are due, in their order."""
         self._streams: dict[str, OnEvent] = {}
         self._room = asyncio.Semaphore(WINDOW)
+        self._streaming = asyncio.Lock()
         loop = asyncio.get_running_loop()
         self._loop = loop
         self.closed: asyncio.Future[str] = loop.create_future()
@@ -96,14 +88,15 @@ class Vici:
         return answer
 
     async def stream(self, command: str, event: str, on_event: OnEvent, message: Message = NOTHING) -> Section:
-        """A command that answers by events first. One at a time for each event's name. Raises as `ask` does."""
-        await self.listen((event,), on_event)
-        try:
-            return await self.ask(command, message)
-        finally:
-            self._streams.pop(event, None)
-            if not self.closed.done():
-                await self._request(encode_packet(Kind.UNREGISTER, event))
+        """A command that answers by events first; one after the other. Raises as `ask` does."""
+        async with self._streaming:
+            await self.listen((event,), on_event)
+            try:
+                return await self.ask(command, message)
+            finally:
+                self._streams.pop(event, None)
+                if not self.closed.done():
+                    await self._request(encode_packet(Kind.UNREGISTER, event))
 
     async def listen(self, events: Iterable[str], on_event: OnEvent) -> list[str]:
         """Have events sent; those that this charon does not know. Raises CharonError."""
@@ -124,10 +117,10 @@ class Vici:
             if not self._waiting:
                 self._heard = self._loop.time()
                 self._arm(self._patience_s)
-            waiting = _Waiting(self._loop.create_future())
-            self._waiting.append(waiting)
+            answer: asyncio.Future[Section] = self._loop.create_future()
+            self._waiting.append(answer)
             self._writer.write(packet)
-            return await waiting.answer
+            return await answer
 
     # --- hearing
 
@@ -161,13 +154,13 @@ class Vici:
         if kind not in _ANSWERS or not self._waiting:
             raise ViciError(f"a packet {kind.name} that nobody asked for")
         message = decode_message(data)
-        waiting = self._waiting.popleft()
-        if waiting.answer.done():
+        answer = self._waiting.popleft()
+        if answer.done():
             return  # cancelled meanwhile
         if kind in (Kind.RESPONSE, Kind.CONFIRM):
-            waiting.answer.set_result(message)
+            answer.set_result(message)
         else:
-            waiting.answer.set_exception(CommandError("this strongSwan does not know that"))
+            answer.set_exception(CommandError("this strongSwan does not know that"))
 
     @staticmethod
     def _hand_over(on_event: OnEvent, name: str, message: Section) -> None:
@@ -204,10 +197,10 @@ class Vici:
         if self._watch is not None:
             self._watch.cancel()
         self._writer.transport.abort()
-        for waiting in self._waiting:
-            if not waiting.answer.done():
-                waiting.answer.set_exception(CharonError(reason))
-                waiting.answer.exception()  # who was cancelled does not fetch it
+        for answer in self._waiting:
+            if not answer.done():
+                answer.set_exception(CharonError(reason))
+                answer.exception()  # nobody may be left to fetch it
         self._waiting.clear()
 
     async def close(self) -> None:

@@ -322,11 +322,26 @@ class Sas:
         if not (connection.ike or connection.children or connection.rekeys):
             self._connections.pop(name, None)
 
-    def forget(self, name: str) -> None:
-        """The connection is wanted no longer."""
+    def forget(self, name: str) -> bool:
+        """The connection is wanted no longer: its orphans are gone. Whether charon has SAs of it."""
         connection = self._connections.get(name)
-        if connection is not None and not (connection.ike or connection.children):
-            del self._connections[name]
+        if connection is None:
+            return False
+        connection.rekeys.clear()
+        for orphan in [child for child in connection.children.values() if child.orphaned]:
+            self._remove(connection, orphan)
+        self._forget_if_empty(name, connection)
+        return bool(connection.ike or connection.children)
+
+    def has_child(self, name: str, ike_id: int) -> bool:
+        """Whether there is an IPsec SA below that IKE SA."""
+        connection = self._connections.get(name)
+        return connection is not None and ike_id in connection.below
+
+    def negotiating(self, name: str) -> bool:
+        """Whether an IKE SA of it, or an IPsec SA, is being negotiated."""
+        connection = self._connections.get(name)
+        return connection is not None and any(sa.state == "CONNECTING" or sa.busy for sa in connection.ike.values())
 
     def _put(self, connection: _Connection, child: ChildSa) -> None:
         """A pair of SAs that is there; what it replaces is gone."""
