@@ -31,6 +31,8 @@ _log = logging.getLogger("kl2tp.ike")
 EVENTS = ("ike-updown", "ike-rekey", "ike-update", "child-updown", "child-rekey", "log")
 HEARTBEAT_S = 10.0
 """charon is asked whether it lives when it has said nothing for so long."""
+CONSENT_S = 5.0
+"""How long a peer may take to answer that an IKE SA ends."""
 LOOK_S, LIST_S = 30.0, 600.0
 """How often it is looked at whether charon still has what we loaded, and which SAs it has: events should have said."""
 MANY = 16
@@ -188,22 +190,33 @@ class Charon:
     def terminate(self, name: str) -> None:
         """End all SAs of a connection; if it is still wanted and we initiate, it begins anew."""
         if name.startswith(PREFIX):
-            self._spawn(self._terminate({"ike": name}))
+            self._spawn(self._end({"ike": name}))
 
     def terminate_client(self, reqid: int) -> None:
         """End the IKE SA of one client of an LNS."""
         child = self.clients.get(reqid)
         if child is not None and not child.orphaned:
-            self._spawn(self._terminate({"ike-id": str(child.ike_id)}))
+            self._spawn(self._end({"ike-id": str(child.ike_id)}))
 
     def sas_gone(self, spis: Iterable[int]) -> None:
         """The owner of the kernel says: these inbound SPIs are there no more. Orphans among them are gone then."""
         self._sas.kernel_gone(spis)
         self._tell()
 
-    async def _terminate(self, what: Message) -> None:
+    async def _end(self, what: Message) -> None:
+        """End IKE SAs with the peer's consent; those for which it does not come soon end without. Raises CharonError,
+        ViciError."""
+        ike = self._sas.ike(str(what.get("ike", "")))
+        ike_ids = [str(sa.unique_id) for sa in ike] if "ike" in what else [str(what["ike-id"])]
         with suppress(CommandError):  # there is nothing to end
             await self._ask("terminate", {**what, "timeout": "-1"})
+            self._spawn(self._force(ike_ids))
+
+    async def _force(self, ike_ids: Iterable[str]) -> None:
+        await asyncio.sleep(CONSENT_S)
+        for ike_id in ike_ids:  # those of then, not what was begun since
+            with suppress(CommandError):
+                await self._ask("terminate", {"ike-id": ike_id, "force": "yes", "timeout": "-1"})
 
     def _spawn(self, work: Awaitable[None]) -> None:
         async def quietly() -> None:
@@ -328,7 +341,7 @@ class Charon:
         self._problems.loading = {**self._content.problems, **done.problems}
         unwanted = [name for name in self._sas.names() if name not in wanted]
         for name in (*(name for name in unwanted if self._sas.forget(name)), *done.hard):
-            await self._terminate({"ike": name})
+            await self._end({"ike": name})
         if done.sent:
             _log.info("strongSwan was told %d changes", done.sent)
         self._synced, self._away = True, ""
@@ -512,8 +525,8 @@ class Charon:
         await self._ask("load-conn", renewed(self._content.connections[name], name, generation))
 
     async def end_ike(self, ike_id: int) -> None:
-        """End an IKE SA. Raises CharonError, CommandError, ViciError."""
-        await self._ask("terminate", {"ike-id": str(ike_id), "timeout": "-1"})
+        """End an IKE SA. Raises CharonError, ViciError."""
+        await self._end({"ike-id": str(ike_id)})
 
     def tried(self, name: str) -> None:
         """Something about the tries is another than before."""

@@ -73,15 +73,15 @@ class Problems:
 
     def found(self, finding: Finding, is_live: Callable[[str], bool]) -> list[str]:
         """The connections that a finding is about."""
-        touched = []
-        for name in self._concerned(finding):
+        concerned = list(self._concerned(finding))
+        touched = [name for name in concerned if not self._wanted[name].many]
+        for name in touched:
             cause = self._completed(name, finding.cause)
             if is_live(name):
                 self._hints[name] = cause  # about an SA that others replace, or that ends in a moment
             elif self._weightier(name, finding):
                 self._set(name, cause, final=finding.final)
-            touched.append(name)
-        if not touched or all(self._wanted[name].many for name in touched):
+        if not touched and (concerned or not finding.name):
             self._strange(finding)
         return touched
 
@@ -125,9 +125,11 @@ class Problems:
     def _strange(self, finding: Finding) -> None:
         """A failure of somebody who is no one tunnel's peer."""
         address = finding.peer
-        if not address or (finding.name and not finding.name.startswith(PREFIX)):
+        if not address or finding.cause.kind is CauseKind.CLOSED:
             return
         known = self._strangers.pop(address, None)
+        if known is None or known.cause.text != finding.cause.text:
+            _log.info("%s: %s", address, finding.cause.text)
         self._strangers[address] = Stranger(address, finding.cause, known.times + 1 if known else 1)
         if len(self._strangers) > STRANGERS:
             self._strangers.popitem(last=False)

@@ -225,7 +225,7 @@ class Sas:
         ike = ike_sa(name, section, now)
         connection = self._of(name)
         if up:
-            connection.ike[ike.unique_id] = ike
+            connection.ike[ike.unique_id] = replace(ike, busy=False)  # no event will say that it is so no more
         for content in sections(section, "child-sas").values():
             child = child_sa(ike, content, now)
             if up:

@@ -8,7 +8,6 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Protocol
 
 from kl2tp.ipsec.ike.negotiation import IkeSa
@@ -61,7 +60,7 @@ class Agent(Protocol):
         """Have the next attempt begin with an IKE SA of its own. Raises CharonError, CommandError."""
 
     async def end_ike(self, ike_id: int) -> None:
-        """End an IKE SA. Raises CharonError, CommandError."""
+        """End an IKE SA. Raises CharonError."""
 
     def tried(self, name: str) -> None:
         """Something about the tries is another than before."""
@@ -279,8 +278,7 @@ class Trying:
 
     async def _end(self, ike_ids: set[int]) -> None:
         for ike_id in sorted(ike_ids & {sa.unique_id for sa in self._agent.ike_sas(self.name)}):
-            with suppress(CommandError):  # it has ended by itself
-                await self._agent.end_ike(ike_id)
+            await self._agent.end_ike(ike_id)
 
     async def _pause(self, seconds: float) -> None:
         """So long, or until it is live no more."""
