@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from kl2tp.cli import exits
 from kl2tp.cli.options import common, json_output
+from kl2tp.model.algorithms import esp_ciphers
 from kl2tp.model.ciphers import CIPHERS, Cipher, find
-from kl2tp.model.overhead import Layer, Overhead, Stack, overhead
+from kl2tp.model.ike import ESP_PROPOSALS, IkeSpec
+from kl2tp.model.overhead import Layer, Overhead, Stack, overhead, with_ike
 from kl2tp.model.spec import Encap, L2Spec, Mode
 
 SIZES = (64, 128, 256, 512, 1024)
@@ -21,6 +23,7 @@ examples:
   kl2tp mtu --cipher aes256gcm16                   L2TPv3 over IP in ESP
   kl2tp mtu --encapsulation udp --cookie 8 --cipher aes256gcm16 --nat-traversal --outer ipv6
   kl2tp mtu --l2tp 2 --cipher aes128-sha256        L2TP/IPsec as telephones speak it
+  kl2tp mtu --l2tp 2 --ike                         what kl2tp reckons with before IKE has chosen
   kl2tp mtu --path-mtu 1492 --payload 576          one packet of 576 bytes on a PPPoE line"""
 
 
@@ -53,6 +56,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add("--length-field", action="store_true", help="the peer's L2TPv2 packets have a length field")
     add("--cipher", default="none", metavar="NAME", help=f"one of {', '.join(CIPHERS)}, none (default none)")
     add("--mode", choices=("transport", "tunnel"), default="transport", help="IPsec mode (default transport)")
+    add(
+        "--ike",
+        nargs="?",
+        const=",".join(ESP_PROPOSALS),
+        metavar="PROPOSALS",
+        help=f"IKE chooses: the ESP proposal that costs most, in UDP (default {','.join(ESP_PROPOSALS)})",
+    )
     add("--nat-traversal", action="store_true", help="ESP in UDP")
     add(
         "--path-mtu",
@@ -102,7 +112,8 @@ def _cipher(name: str) -> Cipher | None:
 def _stack(args: argparse.Namespace) -> Stack:
     """The layers as the arguments have them. Raises ValueError."""
     encapsulation = args.encapsulation or ("udp" if args.l2tp == 2 else "ip")
-    return Stack(
+    ike = _ike(args)
+    stack = Stack(
         version=args.l2tp,
         encap=Encap[encapsulation.upper()],
         ipv6=args.outer == "ipv6",
@@ -111,9 +122,25 @@ def _stack(args: argparse.Namespace) -> Stack:
         sequencing=args.sequencing,
         length_field=args.length_field,
         cipher=_cipher(args.cipher),
-        mode=Mode[args.mode.upper()],
-        nat_traversal=args.nat_traversal,
+        mode=Mode.TRANSPORT if ike else Mode[args.mode.upper()],
+        nat_traversal=args.nat_traversal and not ike,
     )
+    return with_ike(stack, ike, args.path_mtu)
+
+
+def _ike(args: argparse.Namespace) -> IkeSpec | None:
+    """What IKE chooses from, if it does. Raises ValueError."""
+    if args.ike is None:
+        return None
+    if args.cipher != "none":
+        raise ValueError("--ike says that IKE chooses the cipher: leave --cipher out")
+    proposals = tuple(args.ike.split(","))
+    try:
+        if not all(esp_ciphers((proposal,)) for proposal in proposals):
+            raise ValueError(f"{args.ike}: a proposal without encryption and integrity")
+    except KeyError as error:
+        raise ValueError(f"{args.ike}: there is no algorithm {error}") from None
+    return IkeSpec(esp_proposals=proposals, mode=Mode[args.mode.upper()])
 
 
 def _sizes(found: Overhead) -> list[int]:

@@ -66,7 +66,8 @@ IKE = section(
         "What protects the packets. With a group (aes256gcm16-ecp256) each key is exchanged anew. MTUs are reckoned "
         "with the one that costs most.",
         eg="[aes256gcm16, aes256-sha256]", many=True, alias="esp_proposal",
-        default="[aes256gcm16, aes256-sha256], with IKEv1 aes128-sha256 too", inherited=True, fills=("IkeSpec.esp_proposals",)),
+        default="[aes256gcm16, aes256-sha256], with IKEv1 aes128-sha256 too", inherited=True,
+        fills=("IkeSpec.esp_proposals",)),
     Key("weak", ike_scalars.WEAK,
         f"3DES, DES, Blowfish, CAST, MD5, SHA-1, MODP of less than 2048 bits and their like are refused in proposals "
         f"unless {ike_scalars.WEAK_WORD} stands here. Whoever records the traffic may come to read it.",

@@ -139,11 +139,30 @@ def test_what_makes_no_sense_is_refused_with_status_2(
     assert words in shown.err
 
 
-@pytest.mark.parametrize(
-    "arguments", [("--path-mtu", "-1"), ("--payload", "big"), ("--cookie", "5"), ("--l2tp", "4")]
-)
-def test_wrong_values_are_refused_by_the_parser(
-    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("arguments", [("--path-mtu", "-1"), ("--payload", "big"), ("--cookie", "5"), ("--l2tp", "4")])
+def test_wrong_values_are_refused_by_the_parser(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*arguments) == 2
     assert arguments[0] in capsys.readouterr().err
+
+
+def test_where_ike_chooses_the_worst_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--l2tp", "2", "--ike", "--json") == 0
+    negotiated = json.loads(capsys.readouterr().out)
+    assert run("--l2tp", "2", "--cipher", "aes256-sha256", "--nat-traversal", "--json") == 0
+    assert negotiated == json.loads(capsys.readouterr().out)
+    assert run("--ike", "aes256gcm16,chacha20poly1305", "--mode", "tunnel", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["cipher"], found["mode"], found["nat_traversal"]) == ("aes256gcm16", "tunnel", True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--ike", "--cipher", "aes256gcm16"), "leave --cipher out"),
+        (("--ike", "aes257gcm"), "there is no algorithm 'aes257gcm'"),
+        (("--ike", "aes256"), "without encryption and integrity"),
+    ],
+)
+def test_what_ike_cannot_choose(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], problem: str) -> None:
+    assert run(*arguments) == 2
+    assert problem in capsys.readouterr().err
