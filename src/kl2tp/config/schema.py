@@ -20,7 +20,9 @@ DAEMON = section(
     Key("keep_calls", scalar.BOOLEAN,
         "Whether calls outlive a stop of the daemon, as they do a crash or `kl2tp restart`: the keeper holds them.",
         eg="true", default="false", fills=("DaemonSpec.keep_calls",)),
-    Key("charon", ike_scalars.CHARON, "strongSwan's charon, which negotiates where ike is: its vici socket.",
+    Key("charon", ike_scalars.CHARON,
+        "strongSwan's charon, which negotiates where ike is: its vici socket. It needs `charon { group = kl2tp }` in "
+        "/etc/strongswan.d/kl2tp.conf, as kl2tp is not root.",
         eg="unix:///run/strongswan/charon.vici", default="unix:///run/charon.vici", fills=("DaemonSpec.charon",)),
     Key("marks", ike_scalars.MARKS,
         "Packet marks for the clients of an LNS in IPsec, one each: those that are BASE where MASK has ones. Keep your "

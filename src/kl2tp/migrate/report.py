@@ -9,7 +9,9 @@ from kl2tp.migrate.xl2tpd_table import BY_NAME as OPTIONS
 
 AT_LENGTH = (Kind.WRONG, Kind.LOST, Kind.NEVER, Kind.DIFFERENT)
 """What gets a line each, and where the operator must look."""
-IPSEC = "IPsec is not xl2tpd's business, and not touched: what protected UDP port 1701 before goes on to do so."
+IPSEC = """\
+IPsec is not xl2tpd's business: what protects UDP port 1701 goes on to do so. Or kl2tp takes it over: what ipsec.conf
+says is then `ipsec: {ike: {psk_file: ...}}` in a profile or call, and the old connections must go."""
 
 
 def text(findings: Findings, width: int = 100) -> Iterator[str]:

@@ -7,6 +7,7 @@ import pytest
 
 from kl2tp.config import load
 from kl2tp.model import addr
+from kl2tp.model.algorithms import parse
 from kl2tp.model.overhead import for_session
 from kl2tp.model.spec import TunnelSpec
 
@@ -70,6 +71,28 @@ def test_lns_and_lac_are_two_ends() -> None:
     assert fnmatch(calls[0].control.host_name, branches.host_names[0])
     assert set(calls[0].ppp.auth) & set(branches.ppp.auth)
     assert calls[0].control.secret_file == branches.control.secret_file
+
+
+def test_lns_and_lac_with_ike_are_two_ends() -> None:
+    desired, (call,) = load(DIRECTORY / "lns-ike.yaml"), load(DIRECTORY / "lac-ike.yaml").lac
+    office, branches = desired.lns
+    assert office.ike is not None
+    assert call.ike is not None
+    assert office.ike == branches.ike
+    assert office.listen == branches.listen == call.remotes
+    assert (office.ike.version, office.ike.auth) == (call.ike.version, call.ike.auth)
+    assert fnmatch(call.control.host_name, branches.host_names[0])
+    assert set(call.ppp.auth) & set(branches.ppp.auth)
+
+
+def test_only_the_example_for_old_clients_offers_anything_weak() -> None:
+    weak = set()
+    for path in FILES:
+        desired = load(path)
+        for spec in (*desired.tunnels, *desired.calls):
+            if spec.ike and any(one.weak for p in spec.ike.proposals for one in parse(p)):
+                weak.add(path.name)
+    assert weak == {"lns-legacy-clients.yaml"}
 
 
 def test_the_short_form_of_a_call_finds_what_it_needs() -> None:
