@@ -126,7 +126,7 @@ ACTS: dict[str, tuple[Act, ...]] = {
 def _delete_rule(host: Host) -> None:
     """The first rule of a chain of ours."""
     sock = host.netlink(nft.NETLINK_NETFILTER)
-    head = b"\x01\0\0\0" + string(1, nft.TABLE)
+    head = b"\x01\0\0\0" + string(1, nftrules.TABLE)
     rules = list(sock.dump(nftrules.GETRULE, head))
     fields = attributes(rules[0].payload, 4)
     body = head + attr(2, fields[2]) + attr(3, fields[3])

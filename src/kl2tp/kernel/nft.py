@@ -17,6 +17,7 @@
         chain place_in   { type filter hook input   ... }   # to a guarded place: as its map says
         chain place_out  { type filter hook output  ... }   # from a guarded place, and no IPsec on the route: drop
         chain esp_...    # not from IPsec: drop; bound, but not to this SA: drop; mark := BASE | reqid & MASK
+        chain unmark_... { type filter hook prerouting ... } # what came in such a packet has no such mark
     }
 
 On kernels that look for a data packet's session in the socket that it came to (`kl2tp.kernel.clients`), moreover:
@@ -256,10 +257,11 @@ class Table:
         if isinstance(state, KernelError) or int.from_bytes(attributes(state.payload, 4).get(2, b"")) & _DORMANT:
             return False
         chains = self._chains()
-        if any(chains.get(name) != where for name, where in nftrules.CHAINS.items()):
+        some = nftrules.ranges(chains)
+        if chains != nftrules.wanted_chains(some):
             return False
-        wanted, found = nftrules.wanted_rules(list(chains)), self._rules()
-        return wanted.keys() >= found.keys() and all(
+        wanted, found = nftrules.wanted_rules(some), self._rules()
+        return all(
             len(bodies) == len(found.get(chain, ()))
             and all(nftrules.same_rule(a, b) for a, (_, b) in zip(bodies, found.get(chain, ()), strict=True))
             for chain, bodies in wanted.items()

@@ -5,7 +5,7 @@ Every number in nfnetlink attributes is big-endian.
 
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from kl2tp.kernel.clients import BY_PORT, L2TP_PORT, OWN_REQIDS, OWN_REQIDS_MASK, PORT_BASE, PORT_MASK
@@ -21,7 +21,7 @@ NEWGEN = SUBSYSTEM | 15
 _NLM_F_APPEND = 0x800
 _NLA_F_NESTED = 0x8000
 _HOOK_PRE, _HOOK_IN, _HOOK_FORWARD, _HOOK_OUT = 0, 1, 2, 3
-_RAW, _MANGLE, _LATE = -300, -150, 500
+_FIRST, _RAW, _MANGLE, _LATE = -450, -300, -150, 500
 _SET_MAP = 0x8
 _TYPE_IPADDR, _TYPE_IP6ADDR, _TYPE_INET_SERVICE, _TYPE_MARK, _TYPE_IFNAME = 7, 8, 13, 19, 41
 _VERDICT = 0xFFFFFF00
@@ -30,8 +30,9 @@ _DROP, _JUMP, _RETURN = 0, -3, -5
 _HOST_KEYS_BIG_DATA = struct.pack("=BBIBBI", 0, 4, 1, 1, 4, 2)
 _BIG_KEYS_HOST_DATA = struct.pack("=BBIBBI", 0, 4, 2, 1, 4, 1)
 """User data of maps, for `nft list`: the order of bytes in keys and data. For want of an MSS the type is a port."""
-ESP_CHAIN = "esp_"
-"""What the chains begin with that see packets of guarded places; the rest is the range of marks."""
+ESP_CHAIN, UNMARK_CHAIN = "esp_", "unmark_"
+"""What the chains begin with that see packets of guarded places, and those that came in their tunnels; the rest is the
+range of marks."""
 IN_CLEAR, OF_ANOTHER, OUT_CLEAR = "in clear", "tunnel of another SA", "out in clear"
 """Comments of the rules whose packets are counted."""
 
@@ -289,8 +290,14 @@ def esp_rules(marks: Marks) -> Iterator[Rule]:
     base, mask = marks
     if mask:
         yield Rule(chain, _is_own(outgoing=False) + _decide(_RETURN))
-        mark = _expression("meta", b32(2, _META_MARK), b32(3, _REG_1))
-        yield Rule(chain, _reqid() + _masked(_number(mask), _number(base)) + mark)
+        yield Rule(chain, _reqid() + _masked(_number(mask), _number(base)) + _SET_MARK)
+        # The kernel leaves a packet's mark on what was in it: there it would be taken for somebody else's.
+        marked = _meta(_META_MARK) + _masked(_number(~mask & 0xFFFFFFFF)) + _compare(_number(base))
+        none = _expression("immediate", b32(1, _REG_1), nest(2, attr(1, bytes(4))))
+        yield Rule(unmark_chain(marks), marked + none + _SET_MARK)
+
+
+_SET_MARK = _expression("meta", b32(2, _META_MARK), b32(3, _REG_1))
 
 
 def _is_v2() -> bytes:
@@ -345,6 +352,11 @@ def esp_chain(marks: Marks) -> str:
     return f"{ESP_CHAIN}{marks[0]:x}_{marks[1]:x}"
 
 
+def unmark_chain(marks: Marks) -> str:
+    """The chain that takes marks of this range from what was in tunnels."""
+    return f"{UNMARK_CHAIN}{marks[0]:x}_{marks[1]:x}"
+
+
 def marks_of(chain: str) -> Marks:
     """The range of marks of a chain; (0, 0) for a chain that is none of these."""
     base, _, mask = chain.removeprefix(ESP_CHAIN).partition("_")
@@ -380,6 +392,11 @@ Counted: TypeAlias = dict[str, tuple[int, int]]
 """(packets, bytes) by the comments of rules."""
 
 
+def chains_of(marks: Marks) -> dict[str, tuple[int, int] | None]:
+    """(hook, priority) of the chains of a range of marks."""
+    return {esp_chain(marks): None, unmark_chain(marks): (_HOOK_PRE, _FIRST)}
+
+
 def new_chain(name: str, where: tuple[int, int] | None) -> Message:
     parts = [string(1, TABLE), string(3, name)]
     if where is not None:
@@ -388,9 +405,9 @@ def new_chain(name: str, where: tuple[int, int] | None) -> Message:
 
 
 def new_esp_chain(marks: Marks, counted: Counted | None = None) -> Iterator[Message]:
-    """A chain for guarded places; its counters go on from what was counted before."""
+    """The chains of a range of marks; their counters go on from what was counted before."""
     left = dict(counted or {})
-    yield new_chain(esp_chain(marks), None)
+    yield from (new_chain(name, where) for name, where in chains_of(marks).items())
     yield from (_new_rule(rule, left.pop(rule.comment, (0, 0))) for rule in esp_rules(marks))
 
 
@@ -414,12 +431,25 @@ def new_table(counted: Counted | None = None) -> Iterator[Message]:
 # -- as the kernel has it ---------------------------------------------------------------------------------------------
 
 
-def wanted_rules(chains: Sequence[str]) -> dict[str, list[bytes]]:
-    """The bodies of the rules that there should be, by chain, where also these chains are."""
-    wanted: dict[str, list[bytes]] = {name: [] for name in CHAINS}
-    extra = [marks_of(name) for name in chains if name.startswith(ESP_CHAIN)]
-    for rule in (*RULES, *(rule for marks in dict.fromkeys(extra) for rule in esp_rules(marks))):
-        wanted.setdefault(rule.chain, []).append(rule.body)
+def ranges(chains: Iterable[str]) -> list[Marks]:
+    """The ranges of marks of these chains."""
+    return [marks_of(name) for name in chains if name.startswith(ESP_CHAIN)]
+
+
+def wanted_chains(some: Iterable[Marks]) -> dict[str, tuple[int, int] | None]:
+    """(hook, priority) of all chains that there should be, with those of ranges of marks."""
+    wanted = dict(CHAINS)
+    for marks in some:
+        wanted |= chains_of(marks)
+    return wanted
+
+
+def wanted_rules(some: Iterable[Marks]) -> dict[str, list[bytes]]:
+    """The bodies of the rules that there should be, by chain."""
+    some = list(some)
+    wanted: dict[str, list[bytes]] = {name: [] for name in wanted_chains(some)}
+    for rule in (*RULES, *(rule for marks in some for rule in esp_rules(marks))):
+        wanted[rule.chain].append(rule.body)
     return wanted
 
 

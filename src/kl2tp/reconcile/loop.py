@@ -372,7 +372,8 @@ class Loop:
         if result.problem:
             self._retry(result, state)
             return False
-        self._settling.discard(name)
+        if name not in self._asked:  # or it was changed again while it was worked on
+            self._settling.discard(name)
         self._failed.discard(name)
         state.tries, state.retry_at = 0, None
         if result.gone:

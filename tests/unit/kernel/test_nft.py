@@ -293,9 +293,9 @@ def test_a_place_with_other_marks_gets_a_chain_of_its_own_beside_the_first(table
     chains, rules = len(sock.chains), len(sock.rules)
     table.replace([THINGS[4]], [other])
     assert table.get([THINGS[4]]) == [other]
-    assert (len(sock.chains) - chains, len(sock.rules) - rules) == (1, 5)
+    assert (len(sock.chains) - chains, len(sock.rules) - rules) == (2, 6)
     table.replace([other], [THINGS[4]])
-    assert len(sock.chains) - chains == 1
+    assert len(sock.chains) - chains == 2
     assert table.intact()
 
 
@@ -324,7 +324,7 @@ def test_a_rule_with_another_value_or_in_another_place_is_noticed(
         last = sock.rules[-1]
         sock.rules[-1] = last._replace(payload=last.payload.replace(*map(nftrules._number, (0x10000, 0x20000))))
     elif change == "order":
-        sock.rules[-1], sock.rules[-2] = sock.rules[-2], sock.rules[-1]
+        sock.rules[-2], sock.rules[-3] = sock.rules[-3], sock.rules[-2]
     else:
         index = next(n for n, chain in enumerate(sock.chains) if string(3, "place_in") in chain.payload)
         sock.chains[index] = nftrules.new_chain("place_in", (1, -150))
