@@ -36,7 +36,10 @@ class DeviceHint:
 
 @dataclass(frozen=True, slots=True)
 class AddressHint:
-    """An address was added (`added`) or removed; `index` is its device."""
+    """An address was added (`added`) or removed; `index` is its device.
+
+    On a point-to-point device `address` is the one of the other end: ours may be the same on thousands of them.
+    """
 
     netns: str
     index: int
@@ -201,8 +204,8 @@ def _decode_route(name: str, kind: int, payload: bytes) -> Iterator[Hint]:
         state = rtnl.LinkState(payload)
         yield DeviceHint(name, state.name, state.alias, state if kind == rtnl.RTM_NEWLINK else None)
     elif kind in (rtnl.RTM_NEWADDR, rtnl.RTM_DELADDR):
-        index, address, plen, _ = rtnl.decode_address(payload)
-        yield AddressHint(name, index, address, plen, kind == rtnl.RTM_NEWADDR)
+        index, address, plen, peer = rtnl.decode_address(payload)
+        yield AddressHint(name, index, peer or address, plen, kind == rtnl.RTM_NEWADDR)
     elif kind in (rtnl.RTM_NEWROUTE, rtnl.RTM_DELROUTE):
         yield RouteHint(name, *rtnl.route_identity(payload))
 

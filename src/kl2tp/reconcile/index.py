@@ -62,7 +62,7 @@ def _unit_places(unit: Unit) -> Iterator[_Place]:
         if isinstance(thing, Link):
             yield ("device", thing.netns, thing.name)
         elif isinstance(thing, Address):
-            yield ("address", thing.netns, thing.address, thing.prefix_length)
+            yield ("address", thing.netns, thing.peer or thing.address, thing.prefix_length)
         elif isinstance(thing, Route):
             yield ("route", thing.netns, thing.table, thing.destination, thing.prefix_length)
         elif isinstance(thing, Policy):
@@ -77,7 +77,7 @@ class Index:
     """Tunnels by place."""
 
     def __init__(self) -> None:
-        self._names: dict[_Place, str | tuple[str, ...]] = {}
+        self._names: dict[_Place, str | dict[str, None]] = {}
         self._specs: Mapping[str, TunnelSpec] = {}
         self._calls: dict[str, Unit] = {}
 
@@ -103,22 +103,25 @@ class Index:
 
     def _note(self, name: str, places: Iterable[_Place]) -> None:
         for place in places:
-            there = self._names.get(place)
-            if there is None:
-                self._names[place] = name
-            elif name not in _tuple(there):
-                self._names[place] = (*_tuple(there), name)
+            there = self._names.setdefault(place, name)
+            if isinstance(there, dict):
+                there[name] = None
+            elif there != name:
+                self._names[place] = {there: None, name: None}
 
     def _forget(self, name: str, places: Iterable[_Place]) -> None:
         for place in places:
-            left = tuple(n for n in _tuple(self._names.get(place, ())) if n != name)
-            if left:
-                self._names[place] = left if len(left) > 1 else left[0]
-            else:
-                self._names.pop(place, None)
+            there = self._names.get(place)
+            if isinstance(there, dict):
+                there.pop(name, None)
+                if len(there) == 1:
+                    (self._names[place],) = there
+            elif there == name:
+                del self._names[place]
 
     def _at(self, *place: object) -> tuple[str, ...]:
-        return _tuple(self._names.get(place, ()))
+        there = self._names.get(place, ())
+        return (there,) if isinstance(there, str) else tuple(there)
 
     def find(self, hint: Hint) -> tuple[str, ...]:
         """The tunnels that a hint may be about; () for what is not ours."""
@@ -152,6 +155,3 @@ class Index:
 def _namespaces(spec: TunnelSpec) -> set[str]:
     return {spec.netns} | {s.interface.netns for s in spec.sessions if s.interface.netns is not None}
 
-
-def _tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    return names if isinstance(names, tuple) else (names,)

@@ -14,6 +14,8 @@ from kl2tp.kernel.events import (
     SaHint,
     TunnelHint,
 )
+from kl2tp.model.objects import Address
+from kl2tp.model.plan import Unit
 from kl2tp.model.spec import RouteSpec, TunnelSpec
 from kl2tp.reconcile.index import Index
 from unit.reconcile.specs import HERE, clear, peer, protected
@@ -120,3 +122,14 @@ def test_chunks_of_a_change_add_up() -> None:
     for start in (0, 2, 4):
         index.change(specs, list(specs)[start : start + 2])
     assert [index.find(TunnelHint(n)) for n in range(1, 6)] == [(f"t{n}",) for n in range(1, 6)]
+
+
+def test_calls_that_share_our_address_are_told_apart_by_the_peers() -> None:
+    index = Index()
+    for number in (1, 2):
+        address = Address("", f"l2tp{number}", bytes((10, 0, 0, 1)), 32, bytes((10, 0, 1, number)))
+        index.put(Unit(f"call/7.{number}", (address,)))
+    assert index.find(AddressHint("", 5, bytes((10, 0, 1, 2)), 32, False)) == ("call/7.2",)
+    assert index.find(TunnelHint(7)) == ("call/7.1", "call/7.2")
+    index.drop("call/7.1")
+    assert index.find(TunnelHint(7)) == ("call/7.2",)
