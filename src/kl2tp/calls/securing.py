@@ -309,7 +309,7 @@ def _repoint(peer: Peer) -> None:
     assert sock is not None
     address, port, *_ = peer.tunnel.peer
     reqid = client_of(peer.tunnel.peer)
-    if reqid:
+    if reqid and peer.tunnel.incoming:
         udp.set_policy(sock, Direction.OUT, reqid)
         if kernel.BY_PORT:
             udp.set_policy(sock, Direction.IN, reqid)

@@ -81,7 +81,8 @@ def test_a_tunnel() -> None:
         "children": {
             "l2tp": {
                 "mode": "transport",
-                "policies": "no",
+                "policies": "yes",
+                "priority": "1000",
                 "esp_proposals": ["aes256gcm16", "aes256-sha256"],
                 "local_ts": ["dynamic[udp/1701]"],
                 "remote_ts": ["dynamic[udp/1701]"],
