@@ -43,7 +43,7 @@ class For(enum.Enum):
 def wanted(ipsec: Fields | None) -> Fields | None:
     """The fields of `ike` where there is one that is not switched off. Raises `Broken`."""
     ike: Fields | None = None if ipsec is None else ipsec.get("ike")
-    if ike is None or ike.own.get("short", (("", ""), None))[0][0] == "off":
+    if ike is None or ("short" in ike.own and ike.get("short")[0] == "off"):
         return None
     return ike
 
@@ -136,9 +136,9 @@ class _Reading:
         """The value of a key that the short form may have too; what is our own wins over what is inherited."""
         for table in (self.ike.own, self.ike.all):
             if key in table:
-                return str(table[key][0])
-            if "short" in table and table["short"][0][0] == key:
-                return str(table["short"][0][1])
+                return str(self.ike.get(key))
+            if "short" in table and self.ike.get("short")[0] == key:
+                return str(self.ike.get("short")[1])
         return default
 
     def _list(self, key: str, used: bool) -> tuple[str, ...]:

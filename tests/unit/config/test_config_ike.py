@@ -186,6 +186,23 @@ sets:
         )
 
 
+def test_the_short_form_may_depend_on_the_number() -> None:
+    text = f"""
+defaults: {{ipsec: {{ike: {{{PSK}}}}}}}
+sets:
+  b{{n}}:
+    range: 0-1
+    local: 10.0.0.1
+    remote: 10.0.1.{{n + 1}}
+    ids: "{{n + 1}}"
+    ipsec: {{ike: "psk"}}
+    {SESSIONS}
+"""
+    assert [found.ike and found.ike.auth for found in loads(text).tunnels] == ["psk", "psk"]
+    with pytest.raises(ConfigError, match=r"ike: 'psk0' is none of .* \(with n=0 and 1 more\)"):
+        loads(text.replace('"psk"', '"psk{n}"'))
+
+
 def test_with_ike_the_mtu_leaves_room_for_the_worst_proposal_and_nat() -> None:
     text = "tunnels: {t: {local: 10.0.0.1, remote: 10.0.0.2, ids: 9, ipsec: %s, sessions: {s: }}}"
     (static,) = loads(text % "{key_file: /k, proposal: aes256-sha256, nat_traversal: 4510, side: left}").tunnels

@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kl2tp.config import ConfigError, Problem, loads, schema
+from kl2tp.config.ike_schema import IKE
 from kl2tp.model import addr
+from kl2tp.model.algorithms import ALGORITHMS
 from kl2tp.model.ciphers import CIPHERS
 from kl2tp.model.spec import (
     NO_COOKIE,
@@ -317,7 +319,8 @@ def test_any_yaml_punctuation(text: str) -> None:
 WORDS = sorted({word for section in schema.sections() for word in section.keys} | {"<<", "x", "t{n}"})
 VALUES = st.sampled_from(
     ["", "off", "none", "auto", "1", "0", "1/2", "10.0.0.1", "10.0.0.2/24", "2001:db8::1", "ip", "udp", "{n}",
-     "{n // 0}", "1-3", "/k", "both", "default", "eth0", "-1", "null", "0badcafe", "99999999999999999999999"]
+     "{n // 0}", "1-3", "/k", "both", "default", "eth0", "-1", "null", "0badcafe", "99999999999999999999999",
+     "psk", "cert", "eap", "any", "legacy-clients", "aes256-sha256-modp2048", "aes128gcm16", "CN=x", "*.x", "{n}-sha1"]
 )  # fmt: skip
 TREES = st.recursive(
     VALUES | st.none() | st.booleans() | st.integers(),
@@ -353,3 +356,34 @@ def test_any_damage_to_an_example(data: st.DataObject) -> None:
 def test_any_set(keys: dict[str, Any], name: str) -> None:
     whole = {"range": "1-3", "local": "10.0.0.1", "remote": "10.0.1.{n}", "ids": "{n}", "sessions": {"s": None}}
     load_anything(json.dumps({"sets": {name: whole | keys}}))
+
+
+IKE_KEYS = sorted(IKE.keys)
+IKE_VALUES = VALUES | st.sampled_from([*sorted(ALGORITHMS)[::9], "i-accept-broken-crypto", "strong", "yes", "2", "1h"])
+
+
+@settings(deadline=None, max_examples=100 * TIMES, suppress_health_check=SLOW)
+@given(
+    st.dictionaries(st.sampled_from(IKE_KEYS), IKE_VALUES | st.lists(IKE_VALUES, max_size=3), max_size=8) | IKE_VALUES,
+    st.dictionaries(st.sampled_from(sorted(schema.IPSEC.keys)), VALUES, max_size=2),
+    st.dictionaries(st.sampled_from(IKE_KEYS), IKE_VALUES, max_size=4) | IKE_VALUES,
+)
+def test_any_ike(ike: Any, ipsec: dict[str, Any], inherited: Any) -> None:
+    ends = {
+        "local": "10.0.0.1",
+        "remote": "10.0.1.2",
+        "ids": "7",
+        "sessions": {"s": None},
+        "ipsec": {"ike": ike} | ipsec,
+    }
+    call = {"remote": "10.0.2.1", "user": "joe", "ipsec": {"ike": ike}}
+    common = {"ipsec": {"ike": inherited}}
+    tree = {
+        "defaults": common | {"lns": common, "lac": common},
+        "tunnels": {"t": ends},
+        "sets": {"t{n}": ends | {"range": "1-2", "ids": "{n}", "remote": "10.0.3.{n}"}},
+        "lns": {"a": {"ipsec": {"ike": ike}}, "b": {"listen": "10.0.0.1"}},
+        "lac": {"c": call, "d": call},
+        "users": "/u",
+    }
+    load_anything(json.dumps(tree))
