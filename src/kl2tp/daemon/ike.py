@@ -14,6 +14,7 @@ from kl2tp.calls.dialer import Secured
 from kl2tp.calls.runtime import Calls
 from kl2tp.control.profiles import Place
 from kl2tp.daemon import ikewords
+from kl2tp.daemon.precedence import InDoor, Precedence
 from kl2tp.daemon.report import Json
 from kl2tp.ipsec.ike import ChildSa, Traffic, Wanted, name_of
 from kl2tp.ipsec.ike.charon import Charon
@@ -108,9 +109,16 @@ def _owners(desired: Desired) -> dict[int, TunnelSpec | LacSpec]:
 class IkeService:
     """Charon, as the daemon's service sees it. Nothing runs before the configuration first wants IKE."""
 
-    def __init__(self, run_dir: Path, loop: Loop | None, delete: Callable[[ChildSa], None]) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        loop: Loop | None,
+        delete: Callable[[ChildSa], None],
+        in_door: InDoor = lambda _: None,
+    ) -> None:
         """`delete` takes away SAs of which charon knows nothing any more."""
         self._run_dir, self._loop, self._delete = run_dir, loop, delete
+        self._precedence = Precedence(in_door)
         self._aio = asyncio.get_running_loop()
         self._charon: Charon | None = None
         self._address = ""
@@ -163,7 +171,14 @@ class IkeService:
         with suppress(OSError):
             (self._run_dir / _ADDRESS).write_text(address, encoding="utf-8")
         self._address, self._synced = address, False
-        self._charon = charon = Charon(address, self._run_dir / _STATE, changed=self._changed, gone=self._gone)
+        self._charon = charon = Charon(
+            address,
+            self._run_dir / _STATE,
+            changed=self._changed,
+            gone=self._gone,
+            fresh=self._precedence.fresh,
+            orphaned=self._precedence.orphaned,
+        )
         self._tasks = [self._aio.create_task(charon.run()), self._aio.create_task(self._sync(charon))]
         if self._loop is not None:
             self._loop.follow_associations(self._association)
@@ -172,6 +187,8 @@ class IkeService:
         """Wait for charon's first word about everything."""
         await charon.settled()
         self._synced = True
+        names = wanted(self._desired, self._servers)
+        self._precedence.only(child for name in names for child in charon.negotiation(name).children)
         if self._calls is not None:
             self._calls.dialer.look()
             self._calls.securing.synced()
@@ -366,6 +383,7 @@ class IkeService:
         self._tasks = []
         for name in list(self._graces):
             self._stop_grace(name)
+        self._precedence.close()
         if charon is not None:
             await charon.close()
 

@@ -20,6 +20,7 @@ from kl2tp.daemon.report import Json, Tally, moment, planned, tunnel
 from kl2tp.daemon.stalls import StallMeter
 from kl2tp.ipsec.ike import ChildSa
 from kl2tp.ipsec.keys import KeyRing
+from kl2tp.kernel.door import Door
 from kl2tp.kernel.encap import EncapSockets, points
 from kl2tp.kernel.probe import missing
 from kl2tp.model.desired import DaemonSpec
@@ -66,7 +67,7 @@ class Service:
         """Somebody asked over the control socket that the daemon ends, leaving its calls to the next one."""
         engine.calls = {}
         self._calls = CallService(self.loop, engine, run_dir, state_dir, self._in_thread)
-        self._ike = IkeService(run_dir, self.loop, self._delete)
+        self._ike = IkeService(run_dir, self.loop, self._delete, self._in_door)
 
     async def start(self) -> None:
         """Read the configuration and begin. Raises ServiceError."""
@@ -288,6 +289,16 @@ class Service:
     def _delete(self, child: ChildSa) -> None:
         """Take SAs out of the kernel that nobody looks after any more."""
         self._executor.submit(self._engine.door.execute, deletions(child))
+
+    def _in_door(self, work: Callable[[Door], object]) -> None:
+        """Have something done to the kernel, by and by."""
+        self._executor.submit(self._try, work)
+
+    def _try(self, work: Callable[[Door], object]) -> None:
+        try:
+            work(self._engine.door)
+        except OSError as error:
+            _log.warning("the order of SAs: %s", error)
 
     async def _in_thread(self, call: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)

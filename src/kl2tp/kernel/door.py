@@ -11,11 +11,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from kl2tp.kernel import associations, l2tp, netns, nft, rtnl, xfrm
+from kl2tp.kernel import associations, l2tp, netns, nft, precedence, rtnl, xfrm
 from kl2tp.kernel.associations import Association
 from kl2tp.kernel.host import Host
 from kl2tp.kernel.leaving import Leaving, Pace, wait_gone
 from kl2tp.kernel.netlink import KernelError, Message, Netlink, Reply
+from kl2tp.kernel.precedence import Outbound
 from kl2tp.kernel.press import Refused, press
 from kl2tp.kernel.stencil import Row, Specimen, Stencil
 from kl2tp.model.objects import (
@@ -135,6 +136,18 @@ class Door:
     def alive(self, wanted: Iterable[tuple[bytes, int]], name: str = "") -> set[tuple[bytes, int]]:
         """Those (destination, SPI) of which there is an SA. Raises NoNamespace, KernelError."""
         return associations.alive(self.host(name).xfrm, wanted)
+
+    def prefer(self, some: Collection[Outbound]) -> int:
+        """Give outbound SAs of our own namespace precedence over those that come later; how many there were."""
+        return precedence.prefer(self.host("").xfrm, some)
+
+    def level(self, some: Collection[Outbound]) -> int:
+        """Take it from them again; how many had it."""
+        return precedence.level(self.host("").xfrm, some)
+
+    def preferred(self) -> Iterable[Outbound]:
+        """All that have it."""
+        return precedence.preferred(self.host("").xfrm)
 
     def identities(self, name: str = "") -> list[tuple[int, bytes, bytes, int]]:
         """(reqid, source, destination, SPI) of all SAs in a namespace; [] where there can be none."""

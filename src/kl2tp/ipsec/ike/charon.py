@@ -53,18 +53,23 @@ class Charon:
         *,
         changed: Callable[[set[str]], None],
         gone: Callable[[ChildSa], None] = lambda _: None,
+        fresh: Callable[[ChildSa], None] = lambda _: None,
+        orphaned: Callable[[list[ChildSa]], None] = lambda _: None,
         patience_s: float = PATIENCE_S,
     ) -> None:
         """`changed` gets the names of connections whose `Negotiation` is another than before.
 
         `gone` gets each child that is no more and was not re-keyed: a client that left, an orphan whose place somebody
-        else has now (its SAs may still be in the kernel then: `orphaned` is True, delete them by SPI). Both are called
-        from the event loop, soon after the fact, never within a call of ours. `socket` is a path, or `unix://PATH`.
+        else has now (its SAs may still be in the kernel then: `orphaned` is True, delete them by SPI). `fresh` gets
+        each pair of IKEv2 that was not known before, successors too; `orphaned` all that another charon has left. They
+        are called from the event loop, soon after the fact, never within a call of ours. `socket` is a path, or
+        `unix://PATH`.
         """
         self.slots = asyncio.Semaphore(AT_ONCE)
         self._socket = socket.removeprefix("unix://")
         self._patience_s = patience_s
         self._on_changed, self._on_gone = changed, gone
+        self._on_fresh, self._on_orphaned = fresh, orphaned
         self._sas = Sas()
         self.clients: Mapping[int, ChildSa] = MappingProxyType(self._sas.clients)
         """Of all LNSes, by reqid: who a packet with this mark comes from."""
@@ -258,7 +263,7 @@ class Charon:
         if identity != self._identity:
             self._log.clear()
             if self._identity:
-                self._sas.orphan_all()
+                self._on_orphaned(self._sas.orphan_all())
             self._identity = identity
         await self._list(vici)
         await self._loading.look(vici, identity)
@@ -452,6 +457,7 @@ class Charon:
         self._telling = False
         names, self._touched = self._touched | self._sas.changed, set()
         gone, self._sas.gone = self._sas.gone, []
+        fresh, self._sas.fresh = self._sas.fresh, []
         self._sas.changed.clear()
         now = time.time()
         for name in names & self._wanted.keys():
@@ -468,6 +474,8 @@ class Charon:
                 trying.pulse()
         for child in gone:
             self._on_gone(child)
+        for child in fresh:
+            self._on_fresh(child)
         if names:
             self._on_changed(names)
 

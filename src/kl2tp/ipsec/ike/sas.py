@@ -136,6 +136,8 @@ class Sas:
         """Which connections have many peers."""
         self.changed: set[str] = set()
         self.gone: list[ChildSa] = []
+        self.fresh: list[ChildSa] = []
+        """Pairs of IKEv2 that were not known before, successors too."""
         self._orphans: dict[int, ChildSa] = {}
         """By inbound SPI."""
         self._seats: OrderedDict[object, int] = OrderedDict()
@@ -282,8 +284,8 @@ class Sas:
 
     # --- charon came anew, and the kernel
 
-    def orphan_all(self) -> None:
-        """Another charon: it knows none of these, but the kernel may still have their SAs."""
+    def orphan_all(self) -> list[ChildSa]:
+        """Another charon: it knows none of these, but the kernel may still have their SAs. All of them."""
         for name, connection in self._connections.items():
             orphans = {-child.spi_in: replace(child, orphaned=True) for child in connection.children.values()}
             connection.children, connection.ike, connection.below = orphans, {}, {}
@@ -291,6 +293,7 @@ class Sas:
                 self._orphans[orphan.spi_in] = orphan
                 self._note_client(orphan)
             self.changed.add(name)
+        return list(self._orphans.values())
 
     def kernel_gone(self, spis: Iterable[int]) -> None:
         """These inbound SPIs are no more in the kernel: whatever orphan had them is gone."""
@@ -352,6 +355,8 @@ class Sas:
             self.changed.add(child.name)
         if known is None:
             child = self._succeed(connection, child)
+            if (ike := connection.ike.get(child.ike_id)) is not None and ike.version == 2:
+                self.fresh.append(child)
         self._store(connection, child)
 
     def _store(self, connection: _Connection, child: ChildSa) -> None:
