@@ -53,6 +53,9 @@ def test_a_call_is_encrypted_and_loses_nothing_by_new_keys(
         it.begin()
         it.wait_up()
         it.assert_carries()
+        for end in (it.lac, it.lns):
+            if isinstance(end, kl2tp.Protected) and way.version == 2:
+                end.wait_settled()
         with lossless(through(it), gap_s=way.rekey_gap_s), renewed(it.lac.host, it.lns.host):
             it.lac.charon.rekey(child(pair, way))
 

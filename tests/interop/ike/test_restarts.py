@@ -42,9 +42,9 @@ class World:
     def __init__(self, wire: Wire, hosts: list[Host], directory: Path, authority: Authority) -> None:
         self.wire = wire
         hub, branch, caller = hosts
-        self.hub = Hub(hub, directory, Terms(), IKEV2_PSK, authority, more=PATIENT, keeper=True)
+        self.hub = Hub(hub, directory, Terms(echo_failures=30), IKEV2_PSK, authority, more=PATIENT, keeper=True)
         self.branch = kl2tp.Site(branch, directory, authority, more=PATIENT)
-        self.caller = DebianLac(caller, directory, Terms(), hub, IKEV2_PSK, authority, more=PATIENT)
+        self.caller = DebianLac(caller, directory, Terms(echo_failures=30), hub, IKEV2_PSK, authority, more=PATIENT)
         self.hub.tunnel = self._tunnel(self.hub, branch)
         self.branch.tunnels = {"hub": self._tunnel(self.branch, hub)}
         self.address = ""

@@ -84,8 +84,8 @@ def sites(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Ite
         found = Sites(wire, *ends)
         for end, site in enumerate(ends):
             site.tunnels = {f"t{n}": found.tunnel(n, end) for n in range(1, len(found.kinds) + 1)}
-            stack.callback(_tell, site)
             stack.callback(site.close)
+            stack.callback(_tell, site)
         with never_clear(wire.host):
             for site in ends:
                 site.start()
@@ -97,7 +97,10 @@ def sites(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Ite
 def test_a_tunnel_comes_up_and_loses_nothing_by_new_keys(sites: Sites, way: Way, encapsulation: str) -> None:
     number = sites.number(way, encapsulation)
     sites.wait_up(number)
+    both = (sites.near, sites.far)
     with never_clear(sites.wire.host), lossless(sites.pair(number), gap_s=way.rekey_gap_s):
-        for site in (sites.near, sites.far):
+        for site in both:
+            for end in both:
+                end.wait_settled(sum(way.version == 2 for way, _ in sites.kinds))
             with renewed(sites.near.host, sites.far.host):
                 site.charon.swanctl("--rekey", "--ike", f"kl2tp:t{number}", "--child", kl2tp.CHILD)

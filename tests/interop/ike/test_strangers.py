@@ -28,8 +28,8 @@ class Place:
         self.wire = Wire("wire")
         stack.callback(self.wire.host.delete)
         lns, lac, self.stranger = (self._host(n, name, stack) for n, name in enumerate(("lns", "lac", "stranger"), 1))
-        self.lns = kl2tp.IkeLns(lns, directory, Terms(), IKEV2_PSK, authority, keeper=True)
-        self.lac = DebianLac(lac, directory, Terms(), lns, IKEV2_PSK, authority)
+        self.lns = kl2tp.IkeLns(lns, directory, Terms(echo_failures=30), IKEV2_PSK, authority, keeper=True)
+        self.lac = DebianLac(lac, directory, Terms(echo_failures=30), lns, IKEV2_PSK, authority)
         stack.callback(self.lac.close)
         stack.callback(self.lns.close)
         self.lns.start()
@@ -76,7 +76,7 @@ def sink(place: Place) -> Iterator[Sink]:
 
 def test_a_caller_without_ipsec_is_not_heard_but_counted(place: Place) -> None:
     before = place.lns.dropped("in_clear")
-    caller = xl2tpd.Lac(place.stranger, place.directory, Terms(), place.lns.host, 2)
+    caller = xl2tpd.Lac(place.stranger, place.directory, Terms(echo_failures=30), place.lns.host, 2)
     with watched(place.wire.host) as watch, contextlib.closing(caller), lossless(place.pair):
         caller.start(ready=False)
         until(lambda: place.lns.dropped("in_clear") >= before + 3, place.lns.daemon, 30.0)

@@ -23,8 +23,6 @@ from kernel.rig.run import Daemon, Unit
 
 PROFILE = "office"
 CALL = "there{}"
-ECHO = {"interval": "1s", "failures": 3}
-"""So that a dead peer is noticed within a test's patience."""
 
 
 class Kl2tp:
@@ -59,7 +57,8 @@ class Kl2tp:
     def _both(self, name: str, ppp: Tree) -> Tree:
         """What both sides say alike."""
         found: Tree = {"control": self._control(name)}
-        found["ppp"] = {"auth": self.terms.auth, "echo": dict(ECHO), "ipv6": self.terms.ipv6, **ppp}
+        echo = {"interval": "1s", "failures": self.terms.echo_failures}
+        found["ppp"] = {"auth": self.terms.auth, "echo": echo, "ipv6": self.terms.ipv6, **ppp}
         return found | ({"sequencing": "both"} if self.terms.sequence else {})
 
     # -- its life --------------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ class Terms:
     hidden: bool = False
     sequence: bool = False
     ipv6: bool = False
+    echo_failures: int = 3
+    """So many seconds a peer may be silent. Few, so that a dead one is noticed within a test's patience."""
 
     def __str__(self) -> str:
         words = [self.auth] + [word for word in ("secret", "hidden", "sequence", "ipv6") if getattr(self, word)]

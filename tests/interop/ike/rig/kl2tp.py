@@ -10,10 +10,12 @@ from typing import Any
 from interop.ike.rig.charon import QUICK, Charon
 from interop.ike.rig.ways import CLIENT, PSK, SERVER, Authority, Way
 from interop.rig import kl2tp
-from interop.rig.process import pids_of
+from interop.rig.process import PATIENCE_S, pids_of
 from interop.rig.terms import Terms
 from kernel.rig.conf import Tree
 from kernel.rig.net import Host
+from kernel.rig.run import until
+from kl2tp.kernel import precedence, xfrm
 
 CHILD = "l2tp"
 """How kl2tp calls the SAs of all its connections."""
@@ -67,6 +69,11 @@ class Protected(kl2tp.Kl2tp):
         """SIGKILL to the daemon alone."""
         print(self.daemon.log())
         self.daemon.close()
+
+    def wait_settled(self, pairs: int = 1) -> None:
+        """Until so many pairs of SAs of IKEv2 are used until their end, whatever comes beside them."""
+        sock = self.host.netlink(xfrm.NETLINK_XFRM)
+        until(lambda: len(list(precedence.preferred(sock))) >= pairs, self.daemon, PATIENCE_S)
 
     def dropped(self, what: str) -> int:
         """Packets that the kernel did not let in, as kl2tp shows them: `in_clear`, or `of_another` client's tunnel."""
