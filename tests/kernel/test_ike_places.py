@@ -5,6 +5,7 @@ SAs are placed by hand, in the role of charon's; see `kernel.rig.ike`.
 
 import asyncio
 import contextlib
+import select
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -14,15 +15,16 @@ from typing import Self
 import pytest
 
 from kernel.conftest import Bench
-from kernel.rig.ike import MARKS, PORT, Client, Lns, Pair, Side, control, flow
+from kernel.rig.ike import CLIENT_REQID, MARKS, PORT, Client, Lns, Pair, control, flow
 from kernel.rig.net import Host, Late
 from kl2tp.kernel import clients, nft, nftrules, rtnl, udp, xfrm, xfrmstat
 from kl2tp.kernel.netlink import string
+from kl2tp.kernel.udp import Listener
 from kl2tp.model.addr import parse
 from kl2tp.model.calls import LacSpec
 from kl2tp.model.ike import IkeSpec
-from kl2tp.model.objects import Binding, Guard, GuardedPlace, Policy
-from kl2tp.model.spec import Encap, InterfaceSpec, SessionSpec, TunnelSpec
+from kl2tp.model.objects import Binding, Direction, Guard, GuardedPlace, Policy, Selector, Template
+from kl2tp.model.spec import Encap, InterfaceSpec, Mode, SessionSpec, TunnelSpec
 from kl2tp.reconcile.loop import Loop
 from kl2tp.reconcile.places import binding_unit, lac_unit
 
@@ -391,45 +393,52 @@ def test_sas_are_read_with_what_they_count(lns: Lns, client: Client) -> None:
 # -- declared tunnels and calls beside it -----------------------------------------------------------------------------
 
 
-def test_our_calls_and_those_to_us_go_between_the_same_two_hosts(bench: Bench, family: str) -> None:
-    """Each is LNS and LAC, all from 1701 to 1701: what tells them apart is the SA."""
-    with contextlib.ExitStack() as stack:
-        ends = []
-        for unit, where in ((bench.near, NEAR), (bench.far, FAR)):
-            end = Lns(unit.host, parse(where[family]), bench.directory / unit.host.name / "lns")
-            ends.append(stack.enter_context(contextlib.closing(end)))
-        near, far = ends
-        ours = clients.OWN_REQIDS + 1
-        for end, other in ((near, far), (far, near)):
-            spec = LacSpec("there", ((other.address, PORT),), (end.address, PORT))
-            end.settle(lac_unit(spec, ours, beside_lns=True))
-        # On each host one pair is of its own call, the other of a client.
-        for caller, called in ((near, far), (far, near)):
-            Pair(caller, Side(called.host, called.address, (called.address, 0)), ours, 1).install()
-        for caller, called in ((near, far), (far, near)):
-            message = control(0, 1)
-            place = (caller.address, PORT)
-            assert caller.listener.send_many([(message, (called.address, PORT), place)], ours) == 0
-            ((heard, peer_place, _, mark),) = called.hear()
-            assert (heard, mark) == (message, clients.mark_of(1, MARKS))
-            port = clients.port_of(1) if clients.BY_PORT else PORT
-            assert peer_place == (caller.address, port)
-            assert called.listener.send_many([(control(9), peer_place, (called.address, PORT))], 1) == 0
-            assert caller.hear() == [(control(9), (called.address, PORT), place, 0)]
+def test_our_calls_pass_by_a_policy_of_charon_s_and_by_no_other_way(
+    bench: Bench, lns: Lns, client: Client, family: str
+) -> None:
+    """The far host is both: a client with an SA of its own, and the server of a call that we place."""
+    ours = clients.OWN_REQIDS + 1
+    server, here = (client.address, 1702), (lns.address, 40000)
+    lns.settle(lac_unit(LacSpec("there", (server,), (b"", 0), ike=IkeSpec(reqid=ours))))
+    with bench.far.host.entered():
+        far = Listener(client.address, 1702)
+    Pair(lns, client, REQID).install()
+    with contextlib.closing(far), lns.host.entered(), udp.open_connected((lns.address, 40000), server) as sock:
+        with bench.wire.watched() as capture:
+            with contextlib.suppress(OSError):
+                sock.send(control(0))
+            lns.accept(client)
+            assert not capture.collect().clear
+        bits = len(lns.address) * 8
+        out = Selector(lns.address, bits, client.address, bits, 17, 40000, 1702)
+        back = Selector(client.address, bits, lns.address, bits, 17, 1702, 40000)
+        for host, reqid, pair in ((lns.host, ours, (out, back)), (client.host, CLIENT_REQID + 1, (back, out))):
+            for direction, selector in zip((Direction.OUT, Direction.IN), pair, strict=True):
+                policy = Policy("", direction, selector, 1000, Template(reqid, Mode.TRANSPORT))
+                host.request(xfrm.NETLINK_XFRM, xfrm.policy_set(policy, lambda name: 0))
+        Pair(lns, client, ours, CLIENT_REQID + 1).install()
+        sock.send(control(0))
+        assert select.select([far], [], [], 5)[0]
+        assert far.drain() == [(control(0), here, server)]
+        far.send_many([(control(1), here, server)])
+        assert select.select([sock], [], [], 5)[0]
+        assert sock.recv(100) == control(1)
+        with flow(lns, client) as stream:
+            stream.send(3)
 
 
 def test_two_profiles_for_one_server_share_their_protection(lns: Lns, family: str) -> None:
-    reqid = clients.OWN_REQIDS + 5
-    specs = [LacSpec(name, ((parse(FAR[family]), PORT),), (b"", 0)) for name in ("one", "two")]
+    ike = IkeSpec(reqid=clients.OWN_REQIDS + 5)
+    specs = [LacSpec(name, ((parse(FAR[family]), PORT),), (b"", 0), ike=ike) for name in ("one", "two")]
     before = _there(lns)
     for spec in specs:
-        lns.settle(lac_unit(spec, reqid))
+        lns.settle(lac_unit(spec))
     both = _there(lns)
-    assert len(both) == len(before) + 7
+    assert len(both) == len(before) + 3
     calls = lns.engine.calls
     assert calls is not None
     for spec, left in zip(specs, (both, before), strict=True):
-        name = lac_unit(spec, reqid).name
+        name = lac_unit(spec).name
         lns.engine.drop_call(name)
         assert not [r.problem for some in lns.engine.reconcile([name]) for r in some if r.problem]
         assert _there(lns) == left
@@ -456,9 +465,7 @@ def test_a_declared_tunnel_is_up_while_it_is_secured(bench: Bench, lns: Lns, fam
             return lambda: (device := lns.host.device("pw1")) is not None and device.up is wanted
 
         lns.host.until(up(False))
-        templates = [p.template for p in _policies(lns.host) if p.template and p.template.reqid == 0x6B6C0007]
-        assert len(templates) == 2
-        assert not any(t.spi for t in templates if t)
+        assert len([p for p in _policies(lns.host) if p.template is None]) == 3
         for secured in (True, False, True):
             running.call(lambda s=secured: loop.set_secured("site", s))  # type: ignore[misc]
             lns.host.until(up(secured))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from kl2tp.doctor import calls, files, kernel, limits, neighbours
+from kl2tp.doctor import calls, files, ike, kernel, limits, neighbours
 from kl2tp.doctor.machine import Machine
 from kl2tp.kernel.finding import Finding
 from kl2tp.kernel.probe import surroundings
@@ -20,7 +20,8 @@ def examine(machine: Machine, config: str, run_dir: str) -> Iterator[Finding]:
     yield from limits.descriptors(machine, desired)
     yield from kernel.weak_spots(machine, len(desired.tunnels) if desired else 0)
     yield from neighbours.ports(machine, desired, run_dir)
-    yield from neighbours.daemons(machine)
+    yield from neighbours.daemons(machine, ike=ike.wants(desired))
+    yield from ike.ike(machine, desired)
     yield from neighbours.managers(machine)
     yield from files.run_directory(run_dir)
     yield from about_configuration

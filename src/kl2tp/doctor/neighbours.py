@@ -26,12 +26,12 @@ def ports(machine: Machine, desired: Desired | None, run_dir: str) -> Iterator[F
     """Who holds UDP 1701, or another port that the configuration wants."""
     wanted = _wanted(desired) if desired else set()
     numbers = {port for _, port in wanted} | {PORT}
-    held = [socket for socket in _udp_sockets(machine) if socket[1] in numbers]
+    held = [socket for socket in udp_sockets(machine) if socket[1] in numbers]
     ours = {machine.locker(os.path.join(run_dir, name)) for name in _LOCKS} - {None}
-    owners = _owners(machine, {inode for _, _, inode in held})
+    known = owners(machine, {inode for _, _, inode in held})
     others = False
     for address, port, inode in held:
-        if (owner := owners.get(inode)) is None or owner[0] in ours:
+        if (owner := known.get(inode)) is None or owner[0] in ours:
             continue  # the kernel's own, of a tunnel; or that of our daemon
         others = True
         yield _held(*owner, port, needed=any(port == p and _collide(address, local) for local, p in wanted))
@@ -62,7 +62,7 @@ def _held(number: int, name: str, port: int, *, needed: bool) -> Finding:
     return warn(what, "no tunnel can have that port on the same address", mend)
 
 
-def _udp_sockets(machine: Machine) -> Iterator[tuple[bytes, int, int]]:
+def udp_sockets(machine: Machine) -> Iterator[tuple[bytes, int, int]]:
     """(address, port, inode) of every UDP socket."""
     for name in ("udp", "udp6"):
         for line in machine.text(f"/proc/net/{name}").splitlines()[1:]:
@@ -79,7 +79,7 @@ def _address(text: str) -> bytes:
     return b"".join(words)
 
 
-def _owners(machine: Machine, inodes: set[int]) -> dict[int, tuple[int, str]]:
+def owners(machine: Machine, inodes: set[int]) -> dict[int, tuple[int, str]]:
     """The process that has each socket open, as far as we may see."""
     links = {f"socket:[{inode}]": inode for inode in inodes if inode}
     found: dict[int, tuple[int, str]] = {}
@@ -94,13 +94,13 @@ def _owners(machine: Machine, inodes: set[int]) -> dict[int, tuple[int, str]]:
     return found
 
 
-def daemons(machine: Machine) -> Iterator[Finding]:
-    """Others who make tunnels or security associations."""
+def daemons(machine: Machine, *, ike: bool = False) -> Iterator[Finding]:
+    """Others who make tunnels or security associations; with `ike` charon makes them for us."""
     for number, name in machine.processes():
         if name in L2TP_DAEMONS:
             why = "it may want the same ports and ids; what it made, kl2tp never touches"
             yield warn(f"{name} (process {number}) runs too", why, f"systemctl disable --now {name}")
-        elif name in IKE_DAEMONS:
+        elif name in IKE_DAEMONS and not ike:
             why = "it flushes the kernel's SAs when it starts or stops; kl2tp daemon puts ours back within a second"
             yield warn(f"{name} (process {number}) runs too", why)
 

@@ -7,6 +7,7 @@ nftables gives each peer a source port of its own, as long as a packet is on thi
 
 import os
 
+from kl2tp.kernel.release import version
 from kl2tp.model.objects import Marks
 
 BY_ID_SINCE = (6, 11)
@@ -21,8 +22,7 @@ L2TP_PORT = 1701
 
 def by_port(release: str) -> bool:
     """Whether a kernel of this release needs a port for each peer."""
-    major, minor, *_ = (int("".join(c for c in part if c.isdigit()) or 0) for part in f"{release}.0".split("."))
-    return (major, minor) < BY_ID_SINCE
+    return version(release) < BY_ID_SINCE
 
 
 BY_PORT = by_port(os.uname().release)

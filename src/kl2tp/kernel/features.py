@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from kl2tp.kernel.finding import Finding, fail
 from kl2tp.kernel.netlink import KernelError
+from kl2tp.kernel.release import version as version
 from kl2tp.kernel.scratch import PPP_NODE, Scratch
 from kl2tp.model import ciphers
 from kl2tp.model.desired import Desired
+from kl2tp.model.ike import IkeSpec
 from kl2tp.model.spec import Encap, IpsecSpec, Mode
 
 
@@ -99,6 +101,8 @@ def needed(desired: Desired) -> set[str]:
             keys.add("nftables")
         if tunnel.ipsec:
             keys |= _needed_by_ipsec(tunnel.ipsec, six=six)
+        if tunnel.ike:
+            keys |= _needed_by_ike(tunnel.ike, six=six) | {"nftables"}
     return keys | _needed_by_calls(desired)
 
 
@@ -109,7 +113,18 @@ def _needed_by_calls(desired: Desired) -> set[str]:
     outside = [place for lns in desired.lns for place in lns.listen or (_ANY4,)]
     outside += [lac.remotes[0] for lac in desired.lac]
     keys = {"l2tp", PPP, PPP_SESSION, *(f"udp{6 if len(address) == 16 else 4}" for address, _ in outside)}
+    for profile in desired.calls:
+        if profile.ike:
+            keys |= _needed_by_ike(profile.ike, six=False)
+    if any(lac.ike for lac in desired.lac):
+        keys.add("nftables")
     return keys | ({"nftables"} if any(p.interface.mss is not None for p in desired.calls) else set())
+
+
+def _needed_by_ike(ike: IkeSpec, *, six: bool) -> set[str]:
+    """Without ciphers: which of them it will be is up to the peer too."""
+    keys = {"xfrm", "esp6"} if six else {"xfrm"}
+    return keys | ({f"tunnel{6 if six else 4}"} if ike.mode == Mode.TUNNEL else set())
 
 
 def _needed_by_ipsec(ipsec: IpsecSpec, *, six: bool) -> set[str]:
@@ -179,12 +194,6 @@ def _without_node(error: KernelError, why: str) -> Finding:
         mend = f"mknod -m 660 {PPP_NODE} c 108 0 && chgrp kl2tp {PPP_NODE}"
         return fail(f"this kernel has PPP, but there is no {PPP_NODE}", why, mend)
     return fail(f"this kernel has no PPP: {error}", why, how_to_get(FEATURES[PPP]))
-
-
-def version(release: str) -> tuple[int, int]:
-    """The first two numbers of a kernel's release."""
-    major, minor, *_ = (int("".join(c for c in p if c.isdigit()) or 0) for p in f"{release}.0".split("."))
-    return major, minor
 
 
 def how_to_get(feature: Feature, release: str = "", modules: str = "/lib/modules") -> str:

@@ -30,6 +30,7 @@ The rules never change; only elements do, one per tunnel or interface, so a pack
 of tunnels. What the rules are is said in `kl2tp.kernel.nftrules`.
 """
 
+import errno
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
@@ -59,14 +60,13 @@ from kl2tp.kernel.nftrules import (
     message,
     nest,
 )
-from kl2tp.model.objects import NO_MARK, Binding, Clamp, Element, Guard, GuardedPlace
+from kl2tp.model.objects import NO_MARK, Binding, Clamp, Element, Guard, GuardedPlace, Marks
 
 NETLINK_NETFILTER = 12
 GROUP_NFTABLES = 7
 _ELEMENTS_PER_MESSAGE = 500
 """A netlink attribute holds 64 KiB; 500 elements stay far below it."""
 _DORMANT = 1
-_ENOENT = 2
 _PACKETS, _BYTES = 2, 1
 _DROPS = (nftrules.IN_CLEAR, nftrules.OF_ANOTHER, nftrules.OUT_CLEAR)
 Entry: TypeAlias = tuple[str, bytes, bytes]
@@ -386,9 +386,26 @@ class Table:
                     element = attributes(raw)
                     found.append((attributes(element.get(1, b"")).get(1, b""), _data(element)))
         except KernelError as error:
-            if error.code != _ENOENT:  # somebody removed the set, or an older version never made it
+            if error.code != errno.ENOENT:  # somebody removed the set, or an older version never made it
                 raise
         return found
+
+
+_TRIAL = "kl2t~"
+"""A name as long as that of our table."""
+_TRIED: Marks = (1 << 16, 1)
+
+
+def refusal(netlink: Netlink) -> KernelError | None:
+    """Why this kernel cannot guard places; None: it can. Changes nothing: the trial ends with an error of its own."""
+    requests = [*nftrules.new_table(), *nftrules.new_esp_chain(_TRIED)]
+    names = string(1, TABLE), string(1, _TRIAL)
+    trial = [request._replace(payload=request.payload.replace(*names)) for request in requests]
+    try:
+        netlink.transaction(BEGIN, [*trial, trial[0]], END)
+    except KernelError as error:
+        return error if error.code != errno.EEXIST else None
+    return KernelError(errno.EPROTO, "a table was made twice")
 
 
 def _esp_chains(

@@ -39,6 +39,15 @@ def missing(desired: Desired) -> list[Finding]:
     return [*findings, *surroundings(desired)]
 
 
+def cannot_guard_places() -> KernelError | None:
+    """Why nftables cannot tell clients with IPsec apart, here; None: it can. Changes nothing."""
+    try:
+        with Netlink(nft.NETLINK_NETFILTER) as sock:
+            return nft.refusal(sock)
+    except OSError as error:
+        return KernelError(error.errno or errno.EIO, "nftables")
+
+
 def surroundings(desired: Desired) -> Iterator[Finding]:
     """What the tunnels expect to find: namespaces, bridges, VRFs, outgoing devices, devices that do ESP."""
     yield from _namespaces(desired)
