@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv packages lint unit lab kernel kernel-6.1 interop test bench bench-tunnels bench-calls fuzz soak soak-ike bench-smp demo install uninstall clean
+.PHONY: help venv packages lint unit lab kernel kernel-6.1 interop test bench bench-tunnels bench-calls bench-ike fuzz soak soak-ike bench-smp demo install uninstall clean
 
 FIND_PYTHON = $(firstword $(foreach p,$(1),$(shell $p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
                 2>/dev/null && echo $p)))
@@ -59,7 +59,7 @@ endif
 
 test: lint unit lab kernel kernel-6.1 interop ## all of the above
 
-bench: bench-tunnels bench-calls ## thousands of tunnels and of calls: prints tables, writes build/bench.json
+bench: bench-tunnels bench-calls bench-ike ## thousands of tunnels, calls and IKE connections: prints tables, writes build/bench.json
 
 # A process of a User Mode Linux with thousands of devices has more mappings than hosts allow by default.
 bench-tunnels: $(READY) packages
@@ -70,6 +70,10 @@ bench-calls: $(READY) packages
 	@$(LAB) packages $$(cat tests/interop/packages.txt)
 	-sysctl -q -w vm.max_map_count=1048576
 	$(LAB) run --kernel 6.12 --timeout 3600 --writable build -- $(PY) tests/scale/ppp_bench.py
+
+bench-ike: $(READY) packages
+	@$(LAB) packages $$(cat tests/interop/packages.txt)
+	$(LAB) run --kernel 6.12 --timeout 3600 --writable build -- $(PY) tests/scale/ike_bench.py
 
 SECONDS ?= 60
 fuzz: $(READY) ## every decoder and protocol machine for SECONDS (60) each, guided by coverage
