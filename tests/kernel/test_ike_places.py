@@ -5,7 +5,6 @@ SAs are placed by hand, in the role of charon's; see `kernel.rig.ike`.
 
 import asyncio
 import contextlib
-import select
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -15,16 +14,15 @@ from typing import Self
 import pytest
 
 from kernel.conftest import Bench
-from kernel.rig.ike import CLIENT_REQID, MARKS, PORT, Client, Lns, Pair, control, flow
+from kernel.rig.ike import MARKS, PORT, Client, Lns, Pair, Side, control, flow
 from kernel.rig.net import Host, Late
 from kl2tp.kernel import clients, nft, nftrules, rtnl, udp, xfrm, xfrmstat
 from kl2tp.kernel.netlink import string
-from kl2tp.kernel.udp import Listener
 from kl2tp.model.addr import parse
 from kl2tp.model.calls import LacSpec
 from kl2tp.model.ike import IkeSpec
-from kl2tp.model.objects import Binding, Direction, Guard, GuardedPlace, Policy, Selector, Template
-from kl2tp.model.spec import Encap, InterfaceSpec, Mode, SessionSpec, TunnelSpec
+from kl2tp.model.objects import Binding, Guard, GuardedPlace, Policy
+from kl2tp.model.spec import Encap, InterfaceSpec, SessionSpec, TunnelSpec
 from kl2tp.reconcile.loop import Loop
 from kl2tp.reconcile.places import binding_unit, lac_unit
 
@@ -115,7 +113,7 @@ def test_what_comes_out_of_esp_gets_in_and_what_is_answered_gets_back(
     assert dropped(lns) == (0, 0, 0)
 
 
-def test_on_older_kernels_both_kinds_of_checksum_stay_right(lns: Lns, client: Client, family: str) -> None:
+def test_datagrams_without_a_checksum_pass_as_well(lns: Lns, client: Client, family: str) -> None:
     Pair(lns, client, REQID).install()
     if family == "v4":
         client.sock.setsockopt(1, 11, 1)  # SO_NO_CHECK
@@ -393,52 +391,60 @@ def test_sas_are_read_with_what_they_count(lns: Lns, client: Client) -> None:
 # -- declared tunnels and calls beside it -----------------------------------------------------------------------------
 
 
-def test_our_calls_pass_by_a_policy_of_charon_s_and_by_no_other_way(
-    bench: Bench, lns: Lns, client: Client, family: str
-) -> None:
-    """The far host is both: a client with an SA of its own, and the server of a call that we place."""
+def test_our_calls_and_those_to_us_go_between_the_same_two_hosts(bench: Bench, family: str) -> None:
+    """Each is LNS and LAC, all from 1701 to 1701: what tells them apart is the SA."""
     ours = clients.OWN_REQIDS + 1
-    server, here = (client.address, 1702), (lns.address, 40000)
-    lns.settle(lac_unit(LacSpec("there", (server,), (b"", 0), ike=IkeSpec(reqid=ours))))
-    with bench.far.host.entered():
-        far = Listener(client.address, 1702)
-    Pair(lns, client, REQID).install()
-    with contextlib.closing(far), lns.host.entered(), udp.open_connected((lns.address, 40000), server) as sock:
-        with bench.wire.watched() as capture:
-            with contextlib.suppress(OSError):
+    with contextlib.ExitStack() as stack:
+        ends = []
+        for unit, where in ((bench.near, NEAR), (bench.far, FAR)):
+            end = Lns(unit.host, parse(where[family]), bench.directory / unit.host.name / "lns")
+            ends.append(stack.enter_context(contextlib.closing(end)))
+        ways = (ends, ends[::-1])
+        for caller, called in ways:
+            spec = LacSpec("there", ((called.address, PORT),), (caller.address, PORT))
+            caller.settle(lac_unit(spec, ours, beside_lns=True))
+            # On each host one pair is of its own call, the other of a client.
+            Pair(caller, Side(called.host, called.address, (called.address, 0)), ours, 1).install()
+        for caller, called in ways:
+            here, there = (caller.address, PORT), (called.address, PORT)
+            assert caller.listener.send_many([(control(0, 1), there, here)], ours) == 0
+            seen = (caller.address, clients.port_of(1) if clients.BY_PORT else PORT)
+            assert called.hear() == [(control(0, 1), seen, there, clients.mark_of(1, MARKS))]
+            assert called.listener.send_many([(control(9), seen, there)], 1) == 0
+            assert caller.hear() == [(control(9), there, here, 0)]
+
+
+def test_our_calls_leave_in_esp_only_whatever_others_take_away(bench: Bench, lns: Lns, family: str) -> None:
+    """Policies from any address and port of ours: one of them gone, or all, or the table, and nothing is in clear."""
+    far, server = parse(FAR[family]), (parse(FAR[family]), PORT)
+    lns.settle(lac_unit(LacSpec("there", (server,), (b"", 0)), clients.OWN_REQIDS + 1))
+    unit = [p for p in _policies(lns.host) if far in (p.selector.source, p.selector.destination)]
+    assert len(unit) == 6
+    takes = [*(_one_policy(lns.host, policy) for policy in unit), lns.host.flush_policies, lns.host.table.delete]
+    with bench.wire.watched() as capture:
+        for take in takes:
+            take()
+            with contextlib.suppress(OSError), lns.host.entered(), udp.open_connected((b"", 0), server) as sock:
                 sock.send(control(0))
-            lns.accept(client)
-            assert not capture.collect().clear
-        bits = len(lns.address) * 8
-        out = Selector(lns.address, bits, client.address, bits, 17, 40000, 1702)
-        back = Selector(client.address, bits, lns.address, bits, 17, 1702, 40000)
-        for host, reqid, pair in ((lns.host, ours, (out, back)), (client.host, CLIENT_REQID + 1, (back, out))):
-            for direction, selector in zip((Direction.OUT, Direction.IN), pair, strict=True):
-                policy = Policy("", direction, selector, 1000, Template(reqid, Mode.TRANSPORT))
-                host.request(xfrm.NETLINK_XFRM, xfrm.policy_set(policy, lambda name: 0))
-        Pair(lns, client, ours, CLIENT_REQID + 1).install()
-        sock.send(control(0))
-        assert select.select([far], [], [], 5)[0]
-        assert far.drain() == [(control(0), here, server)]
-        far.send_many([(control(1), here, server)])
-        assert select.select([sock], [], [], 5)[0]
-        assert sock.recv(100) == control(1)
-        with flow(lns, client) as stream:
-            stream.send(3)
+            assert lns.look()
+        with lns.host.entered():
+            assert udp.source_for(server) == lns.address
+        capture.collect()
+        assert not capture.clear
 
 
 def test_two_profiles_for_one_server_share_their_protection(lns: Lns, family: str) -> None:
-    ike = IkeSpec(reqid=clients.OWN_REQIDS + 5)
-    specs = [LacSpec(name, ((parse(FAR[family]), PORT),), (b"", 0), ike=ike) for name in ("one", "two")]
+    reqid = clients.OWN_REQIDS + 5
+    specs = [LacSpec(name, ((parse(FAR[family]), PORT),), (b"", 0)) for name in ("one", "two")]
     before = _there(lns)
     for spec in specs:
-        lns.settle(lac_unit(spec))
+        lns.settle(lac_unit(spec, reqid))
     both = _there(lns)
-    assert len(both) == len(before) + 3
+    assert len(both) == len(before) + 7
     calls = lns.engine.calls
     assert calls is not None
     for spec, left in zip(specs, (both, before), strict=True):
-        name = lac_unit(spec).name
+        name = lac_unit(spec, reqid).name
         lns.engine.drop_call(name)
         assert not [r.problem for some in lns.engine.reconcile([name]) for r in some if r.problem]
         assert _there(lns) == left
@@ -465,7 +471,8 @@ def test_a_declared_tunnel_is_up_while_it_is_secured(bench: Bench, lns: Lns, fam
             return lambda: (device := lns.host.device("pw1")) is not None and device.up is wanted
 
         lns.host.until(up(False))
-        assert len([p for p in _policies(lns.host) if p.template is None]) == 3
+        templates = [p.template for p in _policies(lns.host) if p.template and p.template.reqid == 0x6B6C0007]
+        assert [t.spi for t in templates] == [0, 0]
         for secured in (True, False, True):
             running.call(lambda s=secured: loop.set_secured("site", s))  # type: ignore[misc]
             lns.host.until(up(secured))
