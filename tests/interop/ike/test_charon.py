@@ -235,6 +235,17 @@ async def test_a_renewal_has_both_ike_sas_for_a_while(ends: tuple[End, End]) -> 
     assert near.state() is far.state() is State.UP
 
 
+async def test_ikev1_that_authenticates_anew_keeps_its_children(ends: tuple[End, End]) -> None:
+    near, far = ends
+    await _up(near, far, version=1, proposals=("aes256-sha256-modp2048",), esp_proposals=("aes256-sha256",))
+    (before,) = near.charon.negotiation("kl2tp:x").children
+    await asyncio.to_thread(near.daemon.swanctl, "--rekey", "--ike", "kl2tp:x")
+    await until(lambda: [sa.unique_id for sa in near.charon.negotiation("kl2tp:x").ike] == [before.ike_id + 1])
+    await until(lambda: near.charon.negotiation("kl2tp:x").children[0].ike_id == before.ike_id + 1)
+    assert [child.spi_in for child in near.charon.negotiation("kl2tp:x").children] == [before.spi_in]
+    assert not near.gone + far.gone
+
+
 async def test_clients_of_an_lns_have_reqids_and_are_known_again(ends: tuple[End, End]) -> None:
     near, far = ends
     lns = Wanted("kl2tp:lns:office", replace(far.spec, reqid=0), FAR, (), Traffic(17, 1701, 0), many=True)

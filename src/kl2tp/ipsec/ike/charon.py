@@ -31,6 +31,8 @@ _log = logging.getLogger("kl2tp.ike")
 EVENTS = ("ike-updown", "ike-rekey", "ike-update", "child-updown", "child-rekey", "log")
 HEARTBEAT_S = 10.0
 """charon is asked whether it lives when it has said nothing for so long."""
+ADOPTED_S = 1.0
+"""After how long children have another IKE SA, or charon has told of their end."""
 CONSENT_S = 5.0
 """How long a peer may take to answer that an IKE SA ends."""
 LOOK_S, LIST_S = 30.0, 600.0
@@ -248,6 +250,9 @@ class Charon:
                 await self._session()
             except (CharonError, CommandError, ViciError) as error:
                 self._lose(str(error))
+            except Exception:  # a fault of ours must not end the supervision of all tunnels
+                _log.exception("the connection to strongSwan is begun anew after a fault")
+                self._lose("a fault in kl2tp")
             tries = 0 if self._loop.time() - began > 2 * self._patience_s else tries + 1
             await asyncio.sleep(RECONNECT_S[min(tries, len(RECONNECT_S) - 1)])
 
@@ -415,9 +420,11 @@ class Charon:
     def _apply(self, kind: str, name: str, section: Section, event: Section, *, up: bool) -> None:
         now, sas = time.time(), self._sas
         if kind == "ike-updown":
-            sas.ike_updown(name, section, up, now)
+            ike = sas.ike_updown(name, section, up, now)
             if not up and (trying := self._trying.get(name)) is not None:
                 trying.pulse(ended=True)
+            if sas.has_child(name, ike.unique_id) or (up and ike.version == 1 and sas.live(name)):
+                self._spawn(self._look_for_adopted(name, ike.unique_id, up=up))
         elif kind == "child-updown":
             sas.child_updown(name, section, up, now)
             if up:
@@ -428,6 +435,13 @@ class Charon:
             sas.child_rekey(name, section, now)
         elif kind == "ike-update":
             sas.ike_update(name, section, event)
+
+    async def _look_for_adopted(self, name: str, ike_id: int, *, up: bool) -> None:
+        """Whose the children of an IKE SA are that is over, or those beside a new one of IKEv1."""
+        await asyncio.sleep(ADOPTED_S)
+        if up or self._sas.has_child(name, ike_id):
+            with suppress(CommandError):
+                await self.look(name)
 
     def _logged(self, event: Section) -> None:
         """A line of charon's log."""
@@ -529,8 +543,10 @@ class Charon:
 
     async def load_renewed(self, name: str) -> None:
         """Have the next attempt begin with an IKE SA of its own. Raises CharonError, CommandError, ViciError."""
+        if (loaded := self._content.connections.get(name)) is None:
+            raise CommandError("the connection cannot be loaded at the moment")
         generation = self._generations[name] = self._generations.get(name, 0) + 1
-        await self._ask("load-conn", renewed(self._content.connections[name], name, generation))
+        await self._ask("load-conn", renewed(loaded, name, generation))
 
     async def end_ike(self, ike_id: int) -> None:
         """End an IKE SA. Raises CharonError, ViciError."""

@@ -209,7 +209,11 @@ class Sas:
     # --- events
 
     def ike_updown(self, name: str, section: Section, up: bool, now: float) -> IkeSa:
-        """An IKE SA was established, or is over. Raises ViciError."""
+        """An IKE SA was established, or is over. Raises ViciError.
+
+        charon tells of each child that ends with it. Those it does not tell of another IKE SA may have adopted, as
+        with IKEv1 when both ends authenticate anew: a list will show (`has_child`).
+        """
         ike = ike_sa(name, section, now)
         connection = self._of(name)
         self.changed.add(name)
@@ -217,8 +221,6 @@ class Sas:
             connection.ike[ike.unique_id] = ike
             return ike
         connection.ike.pop(ike.unique_id, None)
-        for key in list(connection.below.get(ike.unique_id, ())):
-            self._remove(connection, connection.children[key])
         self._forget_if_empty(name, connection)
         return ike
 

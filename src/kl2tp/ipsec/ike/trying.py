@@ -5,6 +5,7 @@ so an attempt is also looked at now and then. A new IKE SA beside an old one (a 
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from kl2tp.ipsec.ike.wanted import Wanted
 from kl2tp.ipsec.vici import CharonError, CommandError
 from kl2tp.wire.vici import ViciError
 
+_log = logging.getLogger("kl2tp.ike")
 FIRST_S, CAP_S = 2.0, 60.0
 """Wait after the first failure, doubled with each further one up to the cap."""
 PEER_FIRST_S = 12.0
@@ -113,17 +115,28 @@ class Trying:
 
     async def _run(self) -> None:
         while True:
-            self._pulse.clear()
-            if not self._agent.can_begin(self.name):
-                self._set_next(None)
-                await self._pulse.wait()
-            elif self._agent.is_live(self.name):
-                await self._be_live()
-            elif self._agent.under_way(self.name):
-                if not await self._outcome(lambda: self._agent.is_live(self.name)):
-                    self._fail()
-            else:
-                await self._begin()
+            try:
+                await self._step()
+            except (CommandError, CharonError, ViciError):
+                await asyncio.sleep(0)  # charon has gone, as it will be said in a moment
+            except Exception:  # a fault of ours costs one try
+                _log.exception("%s: a try ended by a fault", self.name)
+                self._fail()
+                await self._wait(_back_off(self.failed))
+
+    async def _step(self) -> None:
+        """What is to do now."""
+        self._pulse.clear()
+        if not self._agent.can_begin(self.name):
+            self._set_next(None)
+            await self._pulse.wait()
+        elif self._agent.is_live(self.name):
+            await self._be_live()
+        elif self._agent.under_way(self.name):
+            if not await self._outcome(lambda: self._agent.is_live(self.name)):
+                self._fail()
+        else:
+            await self._begin()
 
     async def _be_live(self) -> None:
         """Until something changes, or it is time to authenticate anew."""

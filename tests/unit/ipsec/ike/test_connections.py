@@ -81,8 +81,7 @@ def test_a_tunnel() -> None:
         "children": {
             "l2tp": {
                 "mode": "transport",
-                "policies": "yes",
-                "priority": "1000",
+                "policies": "no",
                 "esp_proposals": ["aes256gcm16", "aes256-sha256"],
                 "local_ts": ["dynamic[udp/1701]"],
                 "remote_ts": ["dynamic[udp/1701]"],

@@ -76,6 +76,13 @@ def table(*listed: tuple[str, Section]) -> Sas:
     return sas
 
 
+def down(sas: Sas, name: str, number: int, *children: Section, **more: Any) -> None:
+    """An IKE SA ends with its children."""
+    sas.ike_updown(name, ike(number, state="DELETING", **more), False, NOW)
+    for one in children:
+        sas.child_updown(name, ike(number, one, state="DELETING", **more), False, NOW)
+
+
 def rekeyed(old: Section, new: Section) -> Section:
     """A child-rekey event's section."""
     return {**ike(1), "child-sas": {"l2tp": {"old": old, "new": new}}}
@@ -127,14 +134,26 @@ def test_events_make_and_end_children() -> None:
     assert [found.spi_in for found in sas.gone] == [0xC0000001]
 
 
-def test_an_ike_sa_that_ends_takes_its_children_along_and_no_others() -> None:
+def test_an_ike_sa_that_ends_has_each_of_its_children_told_of() -> None:
+    """As strongSwan tells it: the IKE SA first, then each child."""
     sas = table((TUNNEL, ike(1, child(1))), (TUNNEL, ike(2, child(2))))
-    sas.ike_updown(TUNNEL, ike(1, state="DELETING"), False, NOW)
+    down(sas, TUNNEL, 1, child(1))
     assert [found.unique_id for found in sas.children(TUNNEL)] == [2]
     assert [found.unique_id for found in sas.ike(TUNNEL)] == [2]
-    # charon's own event for the child comes after that.
-    sas.child_updown(TUNNEL, ike(1, child(1), state="DELETING"), False, NOW)
     assert len(sas.gone) == 1
+
+
+def test_children_that_nobody_tells_of_may_have_another_ike_sa() -> None:
+    """IKEv1 when both ends authenticate anew: the new IKE SA adopts them, and no event says so."""
+    sas = table((TUNNEL, ike(1, child(1))))
+    sas.ike_updown(TUNNEL, ike(2), True, NOW)
+    sas.ike_updown(TUNNEL, ike(1, state="DELETING"), False, NOW)
+    assert sas.live(TUNNEL)
+    assert sas.has_child(TUNNEL, 1)
+    sas.replace_one(TUNNEL, [(TUNNEL, ike(2, child(1)))], NOW)
+    assert sas.has_child(TUNNEL, 2)
+    assert not sas.has_child(TUNNEL, 1)
+    assert not sas.gone
 
 
 def test_a_rekeying_is_no_end_and_its_date_is_kept() -> None:
@@ -159,9 +178,10 @@ def test_children_move_to_the_successor_of_their_ike_sa() -> None:
     sas = table((TUNNEL, ike(1, child(1))))
     sas.ike_rekey(TUNNEL, {"old": ike(1), "new": ike(2)}, NOW)
     assert sas.children(TUNNEL)[0].ike_id == 2
-    sas.ike_updown(TUNNEL, ike(1, state="DELETING"), False, NOW)
+    assert sas.has_child(TUNNEL, 2)
+    down(sas, TUNNEL, 1)
     assert sas.live(TUNNEL)
-    sas.ike_updown(TUNNEL, ike(2, state="DELETING"), False, NOW)
+    down(sas, TUNNEL, 2, child(1))
     assert not sas.live(TUNNEL)
 
 
@@ -178,7 +198,7 @@ def test_clients_of_an_lns_are_known_by_reqid() -> None:
     clients = (LNS, ike(1, child(1, 1), port=4500)), (LNS, ike(2, child(2, 2), port=1027))
     sas = table(*clients, (TUNNEL, ike(3, child(3, 77))))
     assert {reqid: found.remote_port for reqid, found in sas.clients.items()} == {1: 4500, 2: 1027}
-    sas.ike_updown(LNS, ike(1, state="DELETING"), False, NOW)
+    down(sas, LNS, 1, child(1, 1))
     assert list(sas.clients) == [2]
 
 
@@ -187,8 +207,8 @@ def test_a_client_that_authenticates_anew_is_known_again_under_another_reqid() -
     sas = table((LNS, ike(1, child(1, 1))))
     sas.child_updown(LNS, ike(2, child(2, 2)), True, NOW)
     assert sas.clients[2].follows == 1
-    sas.ike_updown(LNS, ike(1, state="DELETING"), False, NOW)
-    sas.ike_updown(LNS, ike(2, state="DELETING"), False, NOW)
+    down(sas, LNS, 1, child(1, 1))
+    down(sas, LNS, 2, child(2, 2))
     assert not sas.clients
     sas.child_updown(LNS, ike(3, child(3, 3)), True, NOW)
     sas.child_updown(LNS, ike(4, child(4, 4), port=1027), True, NOW)
@@ -200,7 +220,7 @@ def test_clients_that_left_are_not_remembered_for_ever() -> None:
     for number in range(1, 2 * REMEMBERED):
         host = f"10.0.{number // 250}.{number % 250 + 1}"
         sas.child_updown(LNS, ike(number, child(number, 1), host=host), True, NOW)
-        sas.ike_updown(LNS, ike(number, host=host, state="DELETING"), False, NOW)
+        down(sas, LNS, number, child(number, 1), host=host)
     assert not sas.clients
     assert len(sas._seats) <= REMEMBERED + 1
     assert not sas.names()

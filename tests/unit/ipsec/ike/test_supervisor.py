@@ -93,6 +93,11 @@ class Bench:
         """charon says that an SA is up."""
         self.peer.event("child-updown", {"up": "yes", f"kl2tp:{name}": ike(number, child(number, **more))})
 
+    def down(self, name: str = "x", number: int = 1) -> None:
+        """charon says that an IKE SA ends, and its child."""
+        self.peer.event("ike-updown", {f"kl2tp:{name}": ike(number, state="DELETING")})
+        self.peer.event("child-updown", {f"kl2tp:{name}": ike(number, child(number), state="DELETING")})
+
     def listed(self, name: str = "x", number: int = 1, **more: Any) -> Message:
         """The same in its list."""
         return {f"kl2tp:{name}": ike(number, child(number, **more))}
@@ -410,9 +415,18 @@ async def test_what_ends_is_begun_again(bench: Bench) -> None:
     await bench.want(bench.tunnel(initiates=True))
     await bench.until(lambda: bench.charon.negotiation("kl2tp:x").state is State.UP)
     bench.peer.sas = []
-    bench.peer.event("ike-updown", {"kl2tp:x": ike(1, state="DELETING")})
+    bench.down()
     await bench.until(lambda: bench.peer.commands("initiate"))
     assert len(bench.gone) == 1
+
+
+async def test_an_end_that_charon_tells_half_of_is_looked_at(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "ADOPTED_S", 0.05)
+    await bench.want(bench.tunnel())
+    bench.up()
+    await bench.until(lambda: bench.charon.negotiation("kl2tp:x").up)
+    bench.peer.event("ike-updown", {"kl2tp:x": ike(1, state="DELETING")})
+    await bench.until(lambda: bench.charon.negotiation("kl2tp:x").state is State.DOWN)
 
 
 async def test_a_connection_that_vanished_is_loaded_again_before_the_next_try(bench: Bench) -> None:
@@ -489,7 +503,7 @@ async def test_a_peer_that_closes_is_the_reason_for_the_end(bench: Bench) -> Non
     await bench.until(lambda: bench.charon.negotiation("kl2tp:x").up)
     event = {"group": "IKE", "ikesa-name": "kl2tp:x", "ikesa-uniqueid": "1"}
     bench.peer.event("log", {**event, "msg": "received DELETE for IKE_SA kl2tp:x[1]"})
-    bench.peer.event("ike-updown", {"kl2tp:x": ike(1, state="DELETING")})
+    bench.down()
     await bench.until(lambda: bench.charon.negotiation("kl2tp:x").state is State.DOWN)
     problem = bench.charon.negotiation("kl2tp:x").problem
     assert problem
