@@ -15,6 +15,7 @@ from kl2tp.daemon.errors import ServiceError
 from kl2tp.daemon.report import Json, objects
 from kl2tp.keeper.client import KeeperClient
 from kl2tp.kernel.pppol2tp import Plane
+from kl2tp.kernel.probe import cannot_guard_places
 from kl2tp.model.addr import text
 from kl2tp.model.desired import Desired
 from kl2tp.reconcile.engine import Engine
@@ -60,12 +61,13 @@ class CallService:
         except CallsError as error:
             raise ServiceError(str(error), "nothing was changed") from None
         tables = await self._tables(desired)
+        filtered = await self._filtered(desired)
 
         async def go() -> None:
             take()
             if self._keeping is None:
                 await self._restore(calls, desired, tables)
-            calls.configure(desired, tables)
+            calls.configure(desired, tables, filtered=filtered)
             for problem in calls.problems:
                 _log.error("%s", problem)
 
@@ -90,6 +92,15 @@ class CallService:
         door = self._engine.door
         tables: dict[tuple[str, str], int] = await self._in_thread(lambda: {w: door.vrf_table(*w) for w in wanted})
         return tables
+
+    async def _filtered(self, desired: Desired) -> bool:
+        """Whether nftables can tell the clients of an LNS with IPsec apart; asked only where there is one."""
+        if not any(lns.ike for lns in desired.lns):
+            return True
+        problem = await self._in_thread(cannot_guard_places)
+        if problem is not None:
+            _log.warning("clients with IPsec are told apart by their addresses only: nftables: %s", problem)
+        return problem is None
 
     async def stop(self, *, keep: bool) -> None:
         """End all sessions, or with `keep` leave them to the next daemon."""
