@@ -117,11 +117,14 @@ class Claims:
         self.refuse(claim, first, what, "nat_traversal usually is 4500/4500", "nat")
 
     def ike(self, local: bytes, remote: bytes, ike: IkeSpec, claim: Claim) -> None:
-        """A tunnel's connection in charon, which knows the ends and who they say they are, but no ports."""
-        first = self.connections.setdefault((local, remote, ike.local_id, ike.remote_id), claim)
+        """A tunnel's connection in charon, which knows the ends by who they say they are, but no ports.
+
+        If two connections are between the same two identities, it takes each for the other made anew, and ends it.
+        """
+        first = self.connections.setdefault(_identities(local, remote, ike), claim)
         if first is not claim:
             what = f"IKE can't tell this tunnel to {addr.text(remote)} from the one of"
-            hint = "use one tunnel with several sessions, or give each end of each a local_id and remote_id"
+            hint = "use one tunnel with several sessions, or give an end of each another local_id and remote_id"
             self.refuse(claim, first, what, hint, "connection")
         if self.charon is None:
             self.charon = claim
@@ -202,3 +205,9 @@ class Claims:
         if first is not claim and way != way_of_first:
             what = f"the route to {addr.prefix(route.destination, route.prefix_length)} leads elsewhere for"
             self.refuse(claim, first, what, "give one of them another metric or table", "route")
+
+
+def _identities(local: bytes, remote: bytes, ike: IkeSpec) -> tuple[object, object]:
+    """Who the two ends of a tunnel are to charon, as far as the configuration says."""
+    theirs = ike.remote_id if ike.remote_id and ike.remote_id[0] not in "%*" else remote
+    return ike.local_id or ike.certificate_files or local, theirs

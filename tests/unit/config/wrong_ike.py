@@ -255,6 +255,10 @@ TOGETHER = [
           f"{UDP}, ports: 2001, ipsec: {{ike: ¤{{{PSK}}}}}",
           f"{UDP.replace('ids: 1', 'ids: 2')}, ports: 2002, ipsec: {{ike: §{{{PSK}}}}}"),
           "b: IKE can't tell this tunnel to 10.0.0.2 from the one of a at {other}", "local_id and remote_id"),
+    Wrong("two tunnels between the same identities", two(
+          f"remote: 10.0.0.2, ids: 1, ipsec: {{ike: ¤{{{PSK}, local_id: x, remote_id: y}}}}",
+          f"remote: 10.0.0.3, ids: 2, ipsec: {{ike: §{{{PSK}, local_id: x, remote_id: y}}}}"),
+          "b: IKE can't tell this tunnel to 10.0.0.3 from the one of a at {other}", "local_id and remote_id"),
     Wrong("a tunnel at charon's port", two(f"{UDP}, ports: §4500/1701",
           f"remote: 10.0.0.3, ids: 2, ipsec: {{ike: ¤{{{PSK}}}}}"),
           "a: the UDP port 4500 is charon's, which serves b at {other}", "choose another one"),
