@@ -7,6 +7,7 @@ import pytest
 from kl2tp.kernel.events import (
     AddressHint,
     DeviceHint,
+    ElementHint,
     EndpointHint,
     Hint,
     NamespaceHint,
@@ -14,10 +15,13 @@ from kl2tp.kernel.events import (
     SaHint,
     TunnelHint,
 )
-from kl2tp.model.objects import Address
+from kl2tp.model.calls import LacSpec
+from kl2tp.model.ike import IkeSpec
+from kl2tp.model.objects import Address, Binding, GuardedPlace
 from kl2tp.model.plan import Unit
 from kl2tp.model.spec import RouteSpec, TunnelSpec
 from kl2tp.reconcile.index import Index
+from kl2tp.reconcile.places import binding_unit, lac_unit, place_unit
 from unit.reconcile.specs import HERE, clear, peer, protected
 
 NET = bytes((10, 9, 0, 0))
@@ -133,3 +137,24 @@ def test_calls_that_share_our_address_are_told_apart_by_the_peers() -> None:
     assert index.find(TunnelHint(7)) == ("call/7.1", "call/7.2")
     index.drop("call/7.1")
     assert index.find(TunnelHint(7)) == ("call/7.2",)
+
+
+def test_what_protects_calls_is_found_by_its_policies_and_elements() -> None:
+    index = Index()
+    place = place_unit(bytes(4), 1701, (0, 0))
+    lac = lac_unit(LacSpec("home", ((peer(1), 1702),), (b"", 0)), 9)
+    for unit in (place, lac, binding_unit(7, 5)):
+        index.put(unit)
+    assert index.find(EndpointHint("", bytes(4), 1701, 0)) == (place.name,)
+    assert index.find(EndpointHint("", peer(1), 0, 1702)) == (lac.name,)
+    assert index.find(ElementHint("", GuardedPlace("", bytes(4), 1701, (1, 2)).key)) == (place.name,)
+    assert index.find(ElementHint("", Binding("", 7, 0).key)) == ("call/bound.7",)
+    assert index.find(ElementHint("", Binding("", 8, 0).key)) == ()
+    index.drop("call/bound.7")
+    assert index.find(ElementHint("", Binding("", 7, 0).key)) == ()
+
+
+def test_sas_of_ike_are_no_business_of_the_tunnel_that_they_protect() -> None:
+    spec = dataclasses.replace(clear(3), ike=IkeSpec(reqid=3))
+    assert filled(spec).find(SaHint("", 3)) == ()
+    assert filled(spec).find(EndpointHint("", peer(3), 0, 0)) == ("t3",)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pytest
 
 from kl2tp.kernel import netns, rtnl
-from kl2tp.kernel.events import AddressHint, DeviceHint, EndpointHint, Hint, NamespaceHint, TunnelHint
+from kl2tp.kernel.events import AddressHint, DeviceHint, EndpointHint, Hint, NamespaceHint, SaHint, TunnelHint
 from kl2tp.model.objects import Link
 from kl2tp.model.plan import Operation, Stage, Unit, Verb
 from kl2tp.model.spec import TunnelSpec
@@ -606,3 +606,58 @@ async def test_the_steps_of_a_change_of_keys_are_no_drift(loop: Loop, engine: Fa
 def test_the_engine_s_stand_in_has_what_the_loop_uses() -> None:
     for name in ("set_specs", "names", "reconcile", "owned_namespaces", "drop_tables"):
         assert callable(getattr(Engine, name))
+
+
+# -- IPsec with IKE ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_tunnel_that_has_ipsec_now_or_no_longer_is_looked_at_at_once(loop: Loop, engine: FakeEngine) -> None:
+    loop.set_secured("t2", True)
+    await rest()
+    assert [names for _, names in engine.passes] == [["t2"]]
+    assert engine.secured == {"t2"}
+    loop.set_secured("t2", True)
+    await rest()
+    assert len(engine.passes) == 1
+    loop.set_secured("t2", False)
+    await rest()
+    assert len(engine.passes) == 2
+    assert not engine.secured
+
+
+async def test_a_tunnel_that_is_not_there_yet_is_secured_when_it_comes(loop: Loop, engine: FakeEngine) -> None:
+    loop.set_secured("t9", True)
+    await rest()
+    assert not engine.passes
+    assert engine.secured == {"t9"}
+
+
+async def test_what_changes_again_while_it_is_worked_on_is_no_drift(loop: Loop, engine: FakeEngine) -> None:
+    operation = Operation(Stage.BUILD_LINK, Verb.UPDATE, "t2", Link("", "l2", 1400))
+    engine.answers["t2"] = lambda: Result("t2", done=[operation])
+    engine.during = lambda: loop.set_secured("t2", False)
+    loop.set_secured("t2", True)
+    await rest()
+    assert len(engine.passes) == 2
+    assert loop.drift.seen == 0
+
+
+async def test_sas_are_read_when_somebody_asks_and_followed_then(loop: Loop, engine: FakeEngine) -> None:
+    one, other = bytes(4), bytes((1, 2, 3, 4))
+    engine.associations = [(5, one, other, 1), (5, other, one, 2)]
+    told: list[tuple[str, int]] = []
+    MONITORS[""].say(SaHint("", 5, one, other, 1))
+    await rest()
+    assert not loop.associations.known
+    loop.follow_associations(lambda *owner: told.append(owner))
+    await rest()
+    assert told == [("", 5), ("", 0)]
+    assert loop.associations.protects("", 5)
+    MONITORS[""].say(SaHint("", 5, one, other, 1, gone=True))
+    await rest()
+    assert told[2:] == [("", 5)]
+    engine.associations = []
+    MONITORS[""].say(NamespaceHint("", lost=True))
+    await rest()
+    assert told[3:] == [("", 0)]
+    assert not loop.associations.protects("", 5)
