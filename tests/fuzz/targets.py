@@ -5,7 +5,7 @@ import json
 import struct
 from collections.abc import Callable, Iterator
 
-from fuzz import control, endpoint, login, ppp
+from fuzz import control, endpoint, ike, login, ppp
 from kl2tp.daemon.control import _request
 from kl2tp.daemon.errors import ServiceError
 from kl2tp.ipsec.keyfile import KeyFileError, parse
@@ -97,6 +97,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "ledger.keys": _ledger_keys,
     **control.TARGETS,
     **endpoint.TARGETS,
+    **ike.TARGETS,
     **login.TARGETS,
     **ppp.TARGETS,
 }
@@ -114,5 +115,6 @@ def seeds() -> Iterator[bytes]:
     yield b"key " + b"A" * 43 + b"=\n"
     yield from control.seeds()
     yield from endpoint.seeds()
+    yield from ike.seeds()
     yield from login.seeds()
     yield from ppp.seeds()
