@@ -7,7 +7,7 @@ from pathlib import Path
 from kl2tp.access.secretfile import SecretFileError
 from kl2tp.ipsec.ike import psk
 from kl2tp.ipsec.ike.causes import Facts, judge
-from kl2tp.ipsec.ike.sas import Sas
+from kl2tp.ipsec.ike.sas import Sas, parsed
 from kl2tp.wire.vici import Section, ViciError, decode_message, decode_packet, encode_message
 
 _NAME = "kl2tp:lns:x"
@@ -32,7 +32,7 @@ _EVENTS: tuple[Callable[[Sas, Section, bool], object], ...] = (
     lambda sas, section, up: sas.ike_rekey(_NAME, section, 1.0),
     lambda sas, section, up: sas.child_rekey(_NAME, section, 1.0),
     lambda sas, section, up: sas.ike_update(_NAME, section, section),
-    lambda sas, section, up: sas.replace([(_NAME, section)], 1.0),
+    lambda sas, section, up: sas.replace([parsed(_NAME, section, 1.0)]),
     lambda sas, section, up: sas.orphan_all(),
     lambda sas, section, up: sas.expire(5000.0),
 )

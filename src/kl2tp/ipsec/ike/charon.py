@@ -21,7 +21,7 @@ from kl2tp.ipsec.ike.connections import Content, compile_all, read_public, renew
 from kl2tp.ipsec.ike.loading import Loading, process
 from kl2tp.ipsec.ike.negotiation import Cause, CauseKind, ChildSa, IkeSa, Negotiation, State, Stranger
 from kl2tp.ipsec.ike.problems import Problems
-from kl2tp.ipsec.ike.sas import Sas, ours
+from kl2tp.ipsec.ike.sas import Listed, Sas, ours, parsed
 from kl2tp.ipsec.ike.trying import AT_ONCE, Trying
 from kl2tp.ipsec.ike.wanted import CHILD, PREFIX, Wanted
 from kl2tp.ipsec.vici import PATIENCE_S, CharonError, CommandError, Vici
@@ -35,7 +35,7 @@ ADOPTED_S = 1.0
 """After how long children have another IKE SA, or charon has told of their end."""
 CONSENT_S = 5.0
 """How long a peer may take to answer that an IKE SA ends."""
-LOOK_S, LIST_S = 30.0, 600.0
+LOOK_S, LIST_S = 30.0, 3600.0
 """How often it is looked at whether charon still has what we loaded, and which SAs it has: events should have said."""
 MANY = 16
 """More connections than this are looked at by one list of all."""
@@ -378,18 +378,29 @@ class Charon:
     # --- charon's lists and events
 
     async def _list(self, vici: Vici, name: str = "") -> None:
-        """All SAs, or those of one connection, and what has happened while they were listed."""
+        """All SAs, or those of one connection, and what has happened while they were listed. Raises CharonError,
+        CommandError, ViciError: then nothing is replaced."""
         async with self._listing:
             if self._early is None:
                 self._early = []
-            listed: list[tuple[str, Section]] = []
-            message: Message = {"ike": name} if name else NOTHING
+            listed: list[Listed] = []
+            wrong: list[ViciError] = []
+
+            def take(_: str, event: Section) -> None:
+                """Each as it comes: ten thousand at once would stop everything else."""
+                try:
+                    listed.extend(parsed(found, section, time.time()) for found, section in ours(event))
+                except ViciError as error:
+                    wrong.append(error)
+
             try:
-                await vici.stream("list-sas", "list-sa", lambda _, event: listed.extend(ours(event)), message)
+                await vici.stream("list-sas", "list-sa", take, {"ike": name} if name else NOTHING)
+                if wrong:
+                    raise wrong[0]
                 if name:
-                    self._sas.replace_one(name, listed, time.time())
+                    self._sas.replace_one(name, listed)
                 else:
-                    self._sas.replace(listed, time.time())
+                    self._sas.replace(listed)
             finally:
                 early, self._early = self._early or (), None
                 for kind, event in early:

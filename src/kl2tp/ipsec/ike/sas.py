@@ -7,6 +7,8 @@ A list is the truth of one moment; events since then are applied to it. Each cha
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from operator import attrgetter
+from typing import TypeAlias
 
 from kl2tp.ipsec.ike.negotiation import ChildSa, Counters, IkeSa
 from kl2tp.ipsec.ike.wanted import PREFIX
@@ -20,6 +22,14 @@ REMEMBERED = 1024
 _LIVE = frozenset(("INSTALLED", "UPDATING", "REKEYING"))
 """States of a child that is good for traffic. The old one of a re-keying (REKEYED, DELETED) lingers in lists."""
 _CHILD_TASKS = frozenset(("CHILD_CREATE", "QUICK_MODE", "IKE_AUTH", "MAIN_MODE", "AGGRESSIVE_MODE"))
+# What of an SA is worth telling when it changes: dates computed from whole seconds differ a little each time.
+_OF_IKE = attrgetter("unique_id", "state", "local", "remote", "local_port", "remote_port", "remote_id", "busy")
+_OF_CHILD = attrgetter(
+    *("unique_id", "ike_id", "reqid", "spi_in", "spi_out", "local", "remote", "local_port", "remote_port"),
+    *("remote_id", "transport", "rekeyed", "follows"),
+)
+Listed: TypeAlias = tuple[IkeSa, list[ChildSa]]
+"""An IKE SA and its children, as charon lists them."""
 
 
 def ours(section: Section) -> Iterator[tuple[str, Section]]:
@@ -105,10 +115,11 @@ def child_sa(ike: IkeSa, section: Section, now: float) -> ChildSa:
     )
 
 
-def _children(ike: IkeSa, section: Section, now: float) -> list[ChildSa]:
-    """Those of an IKE SA's section that carry traffic."""
+def parsed(name: str, section: Section, now: float) -> Listed:
+    """One IKE SA of a list, and those of its children that carry traffic. Raises ViciError."""
+    ike = ike_sa(name, section, now)
     found = sections(section, "child-sas").values()
-    return [child_sa(ike, child, now) for child in found if text(child, "state") in _LIVE]
+    return ike, [child_sa(ike, child, now) for child in found if text(child, "state") in _LIVE]
 
 
 class _Connection:
@@ -171,31 +182,25 @@ class Sas:
 
     # --- lists
 
-    def replace(self, listed: Iterable[tuple[str, Section]], now: float) -> None:
-        """All IKE SAs that charon has, as (name, section). Raises ViciError, and then nothing has changed."""
-        found = [self._parsed(name, section, now) for name, section in listed]
-        for name in self._connections.keys() - {ike.name for ike, _ in found}:
+    def replace(self, listed: Iterable[Listed]) -> None:
+        """All IKE SAs that charon has."""
+        by_name: dict[str, list[Listed]] = {}
+        for one in listed:
+            by_name.setdefault(one[0].name, []).append(one)
+        for name in self._connections.keys() - by_name.keys():
             self._set(name, [])
-        by_name: dict[str, list[tuple[IkeSa, list[ChildSa]]]] = {}
-        for ike, children in found:
-            by_name.setdefault(ike.name, []).append((ike, children))
-        for name, pairs in by_name.items():
-            self._set(name, pairs)
+        for name, some in by_name.items():
+            self._set(name, some)
 
-    def replace_one(self, name: str, listed: Iterable[tuple[str, Section]], now: float) -> None:
-        """The same for one connection. Raises ViciError."""
-        self._set(name, [self._parsed(found, section, now) for found, section in listed if found == name])
+    def replace_one(self, name: str, listed: Iterable[Listed]) -> None:
+        """The same for one connection."""
+        self._set(name, [one for one in listed if one[0].name == name])
 
-    @staticmethod
-    def _parsed(name: str, section: Section, now: float) -> tuple[IkeSa, list[ChildSa]]:
-        ike = ike_sa(name, section, now)
-        return ike, _children(ike, section, now)
-
-    def _set(self, name: str, pairs: list[tuple[IkeSa, list[ChildSa]]]) -> None:
+    def _set(self, name: str, pairs: list[Listed]) -> None:
         """What a connection has, from a list."""
         connection = self._of(name)
         new_ike = {ike.unique_id: ike for ike, _ in pairs}
-        if {key: _lasting(sa) for key, sa in connection.ike.items()} != {k: _lasting(sa) for k, sa in new_ike.items()}:
+        if list(map(_OF_IKE, connection.ike.values())) != list(map(_OF_IKE, new_ike.values())):
             self.changed.add(name)
         connection.ike = new_ike
         listed = {child.unique_id: child for _, children in pairs for child in children}
@@ -353,7 +358,7 @@ class Sas:
         known = connection.children.get(child.unique_id)
         if known is not None:
             child = replace(child, rekeyed=max(known.rekeyed, child.rekeyed), follows=known.follows)
-        if known is None or _lasting(known) != _lasting(child):
+        if known is None or _OF_CHILD(known) != _OF_CHILD(child):
             self.changed.add(child.name)
         if known is None:
             child = self._succeed(connection, child)
@@ -417,10 +422,3 @@ class Sas:
 def _client(child: ChildSa) -> object:
     """What a client keeps when it authenticates anew: its place, its name, and what it protects."""
     return child.name, child.remote, child.remote_port, child.remote_id, child.remote_ts
-
-
-def _lasting(sa: "IkeSa | ChildSa") -> object:
-    """What of an SA is worth telling when it changes: dates computed from whole seconds differ a little each time."""
-    if isinstance(sa, IkeSa):
-        return replace(sa, since=float(bool(sa.since)), rekey_at=None, reauth_at=None)
-    return replace(sa, since=0.0, rekey_at=None, expires_at=None, counters=Counters())

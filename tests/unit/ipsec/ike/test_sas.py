@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kl2tp.ipsec.ike.sas import REKEYS, REMEMBERED, Sas, ours
+from kl2tp.ipsec.ike.sas import REKEYS, REMEMBERED, Sas, ours, parsed
 from kl2tp.model.addr import parse
 from kl2tp.wire.vici import Section, ViciError
 
@@ -71,7 +71,7 @@ def table(*listed: tuple[str, Section]) -> Sas:
     """A table after a first list."""
     sas = Sas()
     sas.many = frozenset((LNS,))
-    sas.replace(listed, NOW)
+    sas.replace(parsed(*one, NOW) for one in listed)
     sas.changed.clear()
     return sas
 
@@ -104,7 +104,7 @@ def test_a_list_is_taken_over_with_dates_and_ciphers() -> None:
 def test_the_same_list_again_changes_nothing() -> None:
     sas = table((TUNNEL, ike(1, child(1))))
     later = child(1) | {"bytes-in": "5000", "rekey-time": "3548", "life-time": "3950", "install-time": "15"}
-    sas.replace([(TUNNEL, ike(1, later))], NOW + 10)
+    sas.replace([parsed(TUNNEL, ike(1, later), NOW + 10)])
     assert not sas.changed
     assert not sas.gone
     assert sas.children(TUNNEL)[0].counters.bytes_in == 5000
@@ -112,7 +112,7 @@ def test_the_same_list_again_changes_nothing() -> None:
 
 def test_what_a_list_has_no_more_is_gone() -> None:
     sas = table((TUNNEL, ike(1, child(1))), (LNS, ike(2, child(2))))
-    sas.replace([], NOW)
+    sas.replace([])
     assert sas.changed == {TUNNEL, LNS}
     assert {found.spi_in for found in sas.gone} == {0xC0000001, 0xC0000002}
     assert not sas.clients
@@ -150,7 +150,7 @@ def test_children_that_nobody_tells_of_may_have_another_ike_sa() -> None:
     sas.ike_updown(TUNNEL, ike(1, state="DELETING"), False, NOW)
     assert sas.live(TUNNEL)
     assert sas.has_child(TUNNEL, 1)
-    sas.replace_one(TUNNEL, [(TUNNEL, ike(2, child(1)))], NOW)
+    sas.replace_one(TUNNEL, [parsed(TUNNEL, ike(2, child(1)), NOW)])
     assert sas.has_child(TUNNEL, 2)
     assert not sas.has_child(TUNNEL, 1)
     assert not sas.gone
@@ -232,7 +232,7 @@ def test_clients_that_left_are_not_remembered_for_ever() -> None:
 def test_another_charon_leaves_orphans_that_are_there_and_not_live() -> None:
     sas = table((TUNNEL, ike(1, child(1))), (LNS, ike(2, child(2, 9))))
     sas.orphan_all()
-    sas.replace([], NOW)
+    sas.replace([])
     assert [found.orphaned for found in sas.children(TUNNEL)] == [True]
     assert not sas.live(TUNNEL)
     assert sas.clients[9].orphaned
@@ -291,12 +291,9 @@ def test_connections_of_others_are_not_ours() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"uniqueid": "one"}, {"remote-host": "nowhere"}, {"established": "x"}])
-def test_a_list_that_makes_no_sense_changes_nothing(wrong: dict[str, str]) -> None:
-    sas = table((TUNNEL, ike(1, child(1))))
+def test_an_sa_that_makes_no_sense_is_an_error(wrong: dict[str, str]) -> None:
     with pytest.raises(ViciError):
-        sas.replace([(TUNNEL, ike(1, child(1))), (LNS, ike(2, **wrong))], NOW)
-    assert sas.live(TUNNEL)
-    assert not sas.changed
+        parsed(LNS, ike(2, **wrong), NOW)
 
 
 SECTIONS: st.SearchStrategy[Any] = st.recursive(
