@@ -18,6 +18,7 @@ from kernel.rig.ike import MARKS, PORT, Client, Lns, Pair, Side, control, flow
 from kernel.rig.net import Host, Late
 from kl2tp.kernel import clients, nft, nftrules, rtnl, udp, xfrm, xfrmstat
 from kl2tp.kernel.netlink import string
+from kl2tp.kernel.probe import cannot_guard_places
 from kl2tp.model.addr import parse
 from kl2tp.model.calls import LacSpec
 from kl2tp.model.ike import IkeSpec
@@ -92,6 +93,30 @@ def test_without_nftables_the_policy_alone_keeps_it_out(bench: Bench, lns: Lns, 
     clear(bench, family, control(0))
     assert lns.silent()
     assert rejected(lns) == before + 1
+
+
+def test_a_kernel_without_nftables_serves_clients_all_the_same(bench: Bench, family: str) -> None:
+    host = bench.near.host
+    with contextlib.closing(Lns(host, parse(NEAR[family]), bench.directory / "lns", filtered=False)) as lns:
+        assert not host.table.exists()
+        clear(bench, family, control(0))
+        assert lns.silent()
+        with contextlib.closing(Client(bench.far.host, parse(FAR[family]), lns, 1, REQID)) as client:
+            Pair(lns, client, REQID).install()
+            client.sock.send(control(0))
+            ((_, peer, _, mark),) = lns.hear()
+            assert mark == 0
+            lns.open(client, peer, bound=False)
+            with flow(lns, client) as stream:
+                stream.send(3)
+
+
+def test_whether_nftables_can_guard_places_is_found_out_without_a_trace(bench: Bench) -> None:
+    host = bench.near.host
+    with host.events() as events, host.entered():
+        assert cannot_guard_places() is None
+        assert not events.drain()
+    assert not host.table.exists()
 
 
 def test_without_the_policy_nftables_alone_keeps_it_out(bench: Bench, lns: Lns, family: str) -> None:

@@ -150,10 +150,14 @@ class Door:
         return precedence.preferred(self.host("").xfrm)
 
     def identities(self, name: str = "") -> list[tuple[int, bytes, bytes, int]]:
-        """(reqid, source, destination, SPI) of all SAs in a namespace; [] where there can be none."""
+        """(reqid, source, destination, SPI) of all SAs in a namespace; [] where there can be none. Raises OSError."""
         try:
             return associations.identities(self.host(name).xfrm)
-        except (OSError, netns.NoNamespace):
+        except netns.NoNamespace:
+            return []
+        except OSError as error:
+            if error.errno != errno.EPROTONOSUPPORT:  # a kernel without IPsec
+                raise
             return []
 
     def finish_dismantling(self, keys: Iterable[Key]) -> None:

@@ -67,6 +67,7 @@ GROUP_NFTABLES = 7
 _ELEMENTS_PER_MESSAGE = 500
 """A netlink attribute holds 64 KiB; 500 elements stay far below it."""
 _DORMANT = 1
+_DUMP_TRIES = 50
 _PACKETS, _BYTES = 2, 1
 _DROPS = (nftrules.IN_CLEAR, nftrules.OF_ANOTHER, nftrules.OUT_CLEAR)
 Entry: TypeAlias = tuple[str, bytes, bytes]
@@ -288,10 +289,20 @@ class Table:
     def _ours(self, kind: int) -> Iterator[dict[int, bytes]]:
         """Chains or rules of the table, by a dump: the kernel may tell of others' too."""
         payload = struct.pack("=BBH", nftrules.INET, 0, 0)
-        for reply in self._netlink.dump(kind, payload + (string(1, TABLE) if kind == GETRULE else b"")):
+        for reply in self._dumped(kind, payload + (string(1, TABLE) if kind == GETRULE else b"")):
             fields = attributes(reply.payload, 4)
             if fields.get(1, b"") == TABLE.encode() + b"\0":
                 yield fields
+
+    def _dumped(self, kind: int, payload: bytes) -> list[Reply]:
+        """A dump, begun again while others change something: of any table, each change interrupts it."""
+        for _ in range(_DUMP_TRIES - 1):
+            try:
+                return list(self._netlink.dump(kind, payload))
+            except KernelError as error:
+                if error.code != errno.EAGAIN:
+                    raise
+        return list(self._netlink.dump(kind, payload))
 
     def _counted(self) -> nftrules.Counted:
         """What the rules with comments have counted."""
@@ -381,7 +392,7 @@ class Table:
         payload = struct.pack("=BBH", nftrules.INET, 0, 0) + string(1, TABLE) + string(2, name)
         found = []
         try:
-            for reply in self._netlink.dump(GETSETELEM, payload):
+            for reply in self._dumped(GETSETELEM, payload):
                 for _, raw in attribute_list(attributes(reply.payload, 4).get(3, b"")):
                     element = attributes(raw)
                     found.append((attributes(element.get(1, b"")).get(1, b""), _data(element)))

@@ -290,7 +290,13 @@ class Loop:
     async def _mend_tables(self) -> None:
         """Put back our nftables rules where something happened to them."""
         damaged, self._damaged = self._damaged, set()
-        for name in await self._in_thread(lambda: [n for n in damaged if self.engine.door.mend_table(n)]):
+        for name in sorted(damaged):
+            try:
+                if not await self._in_thread(partial(self.engine.door.mend_table, name)):
+                    continue
+            except OSError as error:
+                _log.error("the nftables table in namespace %r cannot be looked at: %s", name, error)
+                continue
             self.drift.seen += 1
             self.drift.repaired += 1
             _log.warning("the nftables table in namespace %r was damaged: made anew", name)
@@ -300,7 +306,11 @@ class Loop:
         names, self._unread = self._unread, set()
         for name in sorted(names):
             self.associations.begin(name)
-            found = await self._in_thread(partial(self.engine.door.identities, name))
+            try:
+                found = await self._in_thread(partial(self.engine.door.identities, name))
+            except OSError as error:  # the next sweep reads again
+                _log.error("the SAs in namespace %r cannot be read: %s", name, error)
+                continue
             for owner in self.associations.complete(name, found):
                 self._tell_association(*owner)
             self._tell_association(name, 0)

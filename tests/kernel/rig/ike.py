@@ -155,8 +155,10 @@ def _sa(source: bytes, destination: bytes, spi: int, reqid: int, key: Secret, po
 class Lns:
     """The host that listens."""
 
-    def __init__(self, host: Host, address: bytes, directory: Path, *, exact: bool = False) -> None:
-        """`exact`: it listens at that address only."""
+    def __init__(
+        self, host: Host, address: bytes, directory: Path, *, exact: bool = False, filtered: bool = True
+    ) -> None:
+        """`exact`: it listens at that address only; `filtered`: with nftables."""
         self.host, self.address = host, address
         await_address(host, address)
         self.place = address if exact else bytes(len(address))
@@ -168,7 +170,7 @@ class Lns:
         self.encap = Nat4500(host, address)
         self.tunnels: dict[int, TunnelHold] = {}
         self.sessions: dict[int, SessionHold] = {}
-        self.settle(place_unit(self.place, PORT, MARKS))
+        self.settle(place_unit(self.place, PORT, MARKS, filtered=filtered))
         self.listener = Listener(self.place, PORT, host.name)
 
     def settle(self, unit: Unit) -> None:
