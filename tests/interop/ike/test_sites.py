@@ -16,8 +16,7 @@ from interop.rig.process import kill_all
 from kernel.rig import conf
 from kernel.rig.net import Host, Wire
 
-NAMES = ("near.example", "far.example")
-"""In certificates."""
+NAMES = ("near", "far")
 GRACE_S = 2
 
 
@@ -41,7 +40,8 @@ class Sites:
         one, other = (self.near, self.far) if end == 0 else (self.far, self.near)
         found = conf.tunnel(one.host, other.host, number, encapsulation=encapsulation)
         found |= {"local": self.address(one, number), "remote": self.address(other, number)}
-        ike = one.ike(way, NAMES[end], NAMES[1 - end], grace=f"{GRACE_S}s")
+        own, peer = (f"t{number}.{name}.example" for name in (NAMES[end], NAMES[1 - end]))
+        ike = one.ike(way, own, peer, grace=f"{GRACE_S}s")
         return found | {"ipsec": {"ike": ike}}
 
     def number(self, way: Way, encapsulation: str) -> int:
@@ -75,7 +75,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Ite
         wire = Wire("wire")
         stack.callback(wire.host.delete)
         ends = []
-        for number, name in enumerate(("near", "far"), 1):
+        for number, name in enumerate(NAMES, 1):
             host = Host(name)
             stack.callback(host.delete)
             stack.callback(kill_all, host)
