@@ -186,7 +186,7 @@ class Dialer:
         its own from the start. Raises KernelError."""
         if local[1] and not client_of(remote):
             return self._endpoint.connect(spec, remote, local, now)
-        sock = open_connected(local, (remote[0], remote[1]))
+        sock = open_connected(local, (remote[0], remote[1]), reqid=client_of(remote))
         local = (local[0], int(sock.getsockname()[1]))
         tunnel = self._endpoint.connect(spec, remote, local, now)
         tunnel.owner = peer = Peer(tunnel)

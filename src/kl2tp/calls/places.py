@@ -55,7 +55,9 @@ class Places:
         """Want these from now on; `release` lets go of those that are wanted no longer."""
         places = guarded(desired)
         units = [place_unit(*place, marks, filtered=filtered) for place in sorted(places)]
-        units += [lac_unit(lac) for lac in desired.lac if lac.ike is not None]
+        units += [
+            lac_unit(lac, lac.ike.reqid, beside_lns=_beside(lac, places)) for lac in desired.lac if lac.ike is not None
+        ]
         wanted = {unit.name: unit for unit in units}
         self._left = {name for name in self._units if name not in wanted}
         for name, unit in wanted.items():
@@ -107,3 +109,8 @@ class Places:
         self._units, self._problems = {}, {}
         return names
 
+
+def _beside(lac: LacSpec, places: Iterable[Place]) -> bool:
+    """Whether a call is placed from where an LNS with IPsec listens."""
+    family = len(lac.remotes[0][0])
+    return any(len(address) == family and lac.local[1] in (0, port) for address, port in places)

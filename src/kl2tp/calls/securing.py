@@ -79,6 +79,8 @@ class Securing:
         """Tunnels by the unit of their binding."""
         self._numbers = itertools.count(1)
         self._synced = False
+        self.in_kernel: Callable[[int], bool] = lambda reqid: False
+        """Whether the kernel has SAs with a reqid both ways, whoever knows of them."""
         self.proven: frozenset[str] = frozenset()
         """Connections whose clients prove that their names are theirs alone."""
 
@@ -160,6 +162,13 @@ class Securing:
             self._review(bond)
             self.turn()
 
+    def lost(self, reqid: int) -> None:
+        """The kernel has no SAs with this reqid any more, or has some again."""
+        bond = self.bonds.get(reqid)
+        if bond is not None and bond.identity is not None:
+            self._review(bond)
+            self.turn()
+
     def changed(self) -> None:
         """Clients have come, or are others than before."""
         for bond in [b for b in self.bonds.values() if b.handle is not None and b.identity is not None]:
@@ -186,11 +195,13 @@ class Securing:
         if current is not None:  # the reqid is somebody else's now
             self._rebind(bond, _ADRIFT | next(self._numbers) & _ADRIFT_MASK, None)
         again = self._find(bond)
-        if again is None:
-            self._suspend(bond)
-        else:
+        if again is not None:
             self._rebind(bond, again.reqid, again)
             self._resume(bond)
+        elif self.in_kernel(bond.reqid):  # left by another charon, and still good: its client knows no better
+            self._resume(bond)
+        else:
+            self._suspend(bond)
 
     def _find(self, bond: Bond) -> ChildSa | None:
         """The same client's SA, under another reqid."""
@@ -309,7 +320,7 @@ def _repoint(peer: Peer) -> None:
     assert sock is not None
     address, port, *_ = peer.tunnel.peer
     reqid = client_of(peer.tunnel.peer)
-    if reqid and peer.tunnel.incoming:
+    if reqid:
         udp.set_policy(sock, Direction.OUT, reqid)
         if kernel.BY_PORT:
             udp.set_policy(sock, Direction.IN, reqid)

@@ -67,8 +67,7 @@ class Peer:
         """The kernel's tunnel, as it shall be; `sock` was never one."""
         tunnel = self.tunnel
         address, port, *_ = tunnel.peer
-        # Of calls that we place charon's policies name the SA; clients have none, for several may have one address.
-        reqid = client_of(tunnel.peer) if tunnel.incoming else 0
+        reqid = client_of(tunnel.peer)
         return TunnelWish(tunnel.id, tunnel.peer_id, tunnel.local, (address, port), reqid=reqid, sock=sock)
 
 

@@ -4,8 +4,7 @@ Protection of a tunnel is four policies, two SAs and a guard. In each direction 
 exactly its packets, and a wider one of lower priority blocks them from whatever source: if the first is taken away,
 nothing passes. The outbound policy names its SA by SPI, so that a new key is taken into use by one atomic update.
 
-With IKE the SAs are charon's, and so are the policies that demand them: by these it takes a new SA into use when the
-peer has it too, and not before. The blocks and the guard are ours: they stand whatever becomes of charon.
+With IKE the SAs are charon's, and the policies name them by reqid alone: the kernel takes the newest.
 """
 
 import hashlib
@@ -143,11 +142,10 @@ def _protection(spec: TunnelSpec, ipsec: Protection, keys: Keying | None) -> Ite
         ns, Direction.IN, Selector(spec.remote, bits, anywhere, 0, proto, rport, lport), PRIORITY_BLOCK, None, mark
     )
     yield Guard(ns, spec.remote, lport, rport)
-    if not spec.ipsec:
-        return
-    assert keys is not None
-    yield from (_sa(spec, spec.ipsec, sa, outbound=False) for sa in keys.inbound)
-    yield from (_sa(spec, spec.ipsec, sa, outbound=True) for sa in keys.outbound)
+    if spec.ipsec:
+        assert keys is not None
+        yield from (_sa(spec, spec.ipsec, sa, outbound=False) for sa in keys.inbound)
+        yield from (_sa(spec, spec.ipsec, sa, outbound=True) for sa in keys.outbound)
     yield Policy(
         ns,
         Direction.IN,
@@ -162,7 +160,7 @@ def _protection(spec: TunnelSpec, ipsec: Protection, keys: Keying | None) -> Ite
         Direction.OUT,
         Selector(spec.local, bits, spec.remote, bits, proto, lport, rport),
         PRIORITY_PROTECT,
-        _template(ipsec, spec.local, spec.remote, keys.sending.spi),
+        _template(ipsec, spec.local, spec.remote, keys.sending.spi if spec.ipsec and keys else 0),
         mark,
         ipsec.offload_device,
     )

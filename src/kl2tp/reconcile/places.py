@@ -2,7 +2,7 @@
 
 charon makes the SAs; which packets need one is ours to say. Priorities, of which the lower number wins:
 
-    1000    our own calls and declared tunnels: charon's policies, which name the SAs
+    1000    our own calls and declared tunnels: they name their SAs by reqid
     1500    a place where we listen: in from anywhere, out of any SA
     2000    blocks: whatever else goes between these ends
 
@@ -26,7 +26,7 @@ from kl2tp.model.objects import (
 )
 from kl2tp.model.plan import Unit
 from kl2tp.model.spec import Mode
-from kl2tp.reconcile.compile import PRIORITY_BLOCK
+from kl2tp.reconcile.compile import PRIORITY_BLOCK, PRIORITY_PROTECT
 from kl2tp.reconcile.engine import CALL_PREFIX
 
 PRIORITY_PLACE = 1500
@@ -69,18 +69,30 @@ def binding_unit(tunnel_id: int, reqid: int) -> Unit:
     return Unit(binding_name(tunnel_id), (Binding("", tunnel_id, reqid),))
 
 
-def lac_unit(spec: LacSpec) -> Unit:
-    """Protection of the calls that we place to the servers of a profile: nothing passes but by charon's policies."""
+def lac_unit(spec: LacSpec, reqid: int, *, beside_lns: bool = False) -> Unit:
+    """Protection of the calls that we place to the servers of a profile.
+
+    `beside_lns`: on this host there is an LNS with IPsec that listens at the port from which we call. Its clients may
+    live where the server does and have other SAs; so any SA will do for what comes in.
+    """
     objects: list[KernelObject] = []
     for remote in dict.fromkeys(spec.remotes):
-        objects += _way(spec.local[1], *remote)
+        objects += _way(spec.local, remote, reqid, 0 if beside_lns else reqid)
     return Unit(lac_name(spec.name), tuple(objects))
 
 
-def _way(lport: int, remote: bytes, rport: int) -> Iterator[KernelObject]:
-    """Blocks between us, whatever our address, and a server; a local port of 0 is any."""
-    bits = len(remote) * 8
+def _way(local: tuple[bytes, int], remote: tuple[bytes, int], sent_by: int, heard_by: int) -> Iterator[KernelObject]:
+    """Protection between us and a server; a local port of 0 is any."""
+    (ours, lport), (theirs, rport) = local, remote
+    bits = len(theirs) * 8
     anywhere = ANY4 if bits == 32 else ANY6
-    yield Policy("", Direction.OUT, Selector(anywhere, 0, remote, bits, _UDP, lport, rport), PRIORITY_BLOCK, None)
-    yield Policy("", Direction.IN, Selector(remote, bits, anywhere, 0, _UDP, rport, lport), PRIORITY_BLOCK, None)
-    yield Guard("", remote, lport, rport)
+    here, length = (ours, bits) if ours and any(ours) else (anywhere, 0)
+    # A block for the very same ends would take the place of what protects. Those of two halves are others.
+    for block, plen in [(anywhere, 0)] if length else [(anywhere, 1), (bytes((128,)) + anywhere[1:], 1)]:
+        yield Policy("", Direction.OUT, Selector(block, plen, theirs, bits, _UDP, lport, rport), PRIORITY_BLOCK, None)
+        yield Policy("", Direction.IN, Selector(theirs, bits, block, plen, _UDP, rport, lport), PRIORITY_BLOCK, None)
+    yield Guard("", theirs, lport, rport)
+    heard = Selector(theirs, bits, here, length, _UDP, rport, lport)
+    yield Policy("", Direction.IN, heard, PRIORITY_PROTECT, Template(heard_by, Mode.TRANSPORT))
+    sent = Selector(here, length, theirs, bits, _UDP, lport, rport)
+    yield Policy("", Direction.OUT, sent, PRIORITY_PROTECT, Template(sent_by, Mode.TRANSPORT))

@@ -13,7 +13,7 @@ from kl2tp.access import secretfile
 from kl2tp.access.secretfile import SecretFileError
 from kl2tp.ipsec.ike import psk
 from kl2tp.ipsec.ike.negotiation import Cause, CauseKind
-from kl2tp.ipsec.ike.wanted import CHILD, L2TP, PREFIX, PRIORITY, Wanted
+from kl2tp.ipsec.ike.wanted import CHILD, L2TP, PREFIX, Wanted
 from kl2tp.model.addr import prefix, text
 from kl2tp.model.ike import ANYBODY, CERTIFICATE, EAP, PSK, IkeSpec
 from kl2tp.model.objects import Secret
@@ -354,7 +354,7 @@ def _child(want: Wanted) -> Message:
     margin = max(spec.rekey_time // 10, LEAST_MARGIN_S)
     child: dict[str, str | tuple[str, ...] | list[str]] = {
         "mode": "transport" if spec.mode is Mode.TRANSPORT else "tunnel",
-        "policies": "no" if want.many else "yes",
+        "policies": "no",  # the SPD is ours
         "esp_proposals": spec.esp_proposals,
         "local_ts": [selector(traffic.protocol, traffic.local_port)],
         "remote_ts": [selector(traffic.protocol, traffic.remote_port)],
@@ -367,9 +367,7 @@ def _child(want: Wanted) -> Message:
         # Without policies no mark gets into the kernel, but each client gets a reqid of its own.
         child |= {"mark_in": "%unique", "mark_in_sa": "no"}
     else:
-        # charon's policies name the SA to send by, and change to a new one only when the peer has it. Ours block all
-        # that these do not let through.
-        child |= {"reqid": str(spec.reqid), "priority": str(PRIORITY)}
+        child["reqid"] = str(spec.reqid)
     return child
 
 

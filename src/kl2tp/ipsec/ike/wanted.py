@@ -7,8 +7,6 @@ PREFIX = "kl2tp:"
 """How the names of our connections and secrets in charon begin. What is not named so is somebody else's."""
 CHILD = "l2tp"
 """How the child of each of our connections is called."""
-PRIORITY = 1000
-"""Of charon's policies: they win against those of ours that block."""
 UDP, L2TP = 17, 115
 """Protocol numbers: L2TP in UDP, and L2TPv3 directly in IP (RFC 3931 4.1.1)."""
 
