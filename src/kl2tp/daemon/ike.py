@@ -200,6 +200,7 @@ class IkeService:
             return
         calls.switch.clients.known = charon.clients
         calls.dialer.secured = self._of_server
+        calls.securing.in_kernel = self._protects
         specs = wanted(self._desired, self._servers)
         calls.securing.proven = frozenset(w.name for w in specs.values() if w.many and w.spec.remote_auth != PSK)
         if self._synced:
@@ -219,10 +220,18 @@ class IkeService:
             self._look_at(self._of)
         elif reqid in self._of:
             self._look_at((reqid,))
-        elif (charon := self._charon) is not None and (child := charon.clients.get(reqid)) is not None:
-            watched = charon.alive and not child.orphaned
-            if not watched and not self._protects(reqid):
+        else:
+            self._client_association(reqid)
+
+    def _client_association(self, reqid: int) -> None:
+        """SAs of a client came or went; charon need not know of them."""
+        charon = self._charon
+        child = charon.clients.get(reqid) if charon is not None else None
+        if charon is not None and child is not None and not self._protects(reqid):
+            if child.orphaned or not charon.alive:
                 charon.sas_gone((child.spi_in,))
+        elif child is None and self._calls is not None:
+            self._calls.securing.lost(reqid)
 
     def _protects(self, reqid: int) -> bool:
         return self._loop is not None and self._loop.associations.protects("", reqid)

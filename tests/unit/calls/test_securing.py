@@ -294,3 +294,30 @@ async def test_a_call_of_ours_waits_for_its_sa_too() -> None:
     assert peer.suspended
     scene.securing.call_changed(0x6C000001, up=True)
     assert not peer.suspended
+
+
+async def test_sas_of_which_no_charon_knows_any_more_are_good_while_the_kernel_has_them() -> None:
+    scene = Scene()
+    peer = scene.open(7)
+    there = {7}
+    scene.securing.in_kernel = there.__contains__
+    scene.lose(7)
+    assert not peer.suspended
+    there.clear()
+    scene.securing.lost(7)
+    assert peer.suspended
+    there.add(7)
+    scene.securing.lost(7)
+    assert not peer.suspended
+
+
+async def test_nor_are_they_when_another_has_their_reqid() -> None:
+    scene = Scene()
+    peer = scene.open(7)
+    scene.securing.in_kernel = lambda reqid: reqid == 7
+    orphan = scene.known[7]
+    scene.known[7] = child(7, NAT, identity="192.168.1.66", number=9)
+    scene.securing.gone(orphan)
+    scene.events()
+    assert peer.suspended
+    assert _reqid(peer) != 7
