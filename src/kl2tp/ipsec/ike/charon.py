@@ -15,9 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from kl2tp.access import secretfile
-from kl2tp.access.secretfile import Signature
 from kl2tp.ipsec.ike.causes import Log
-from kl2tp.ipsec.ike.connections import Content, compile_all, read_public, renewed
+from kl2tp.ipsec.ike.connections import Compiler, Content, read_public, renewed
 from kl2tp.ipsec.ike.loading import Loading, process
 from kl2tp.ipsec.ike.negotiation import Cause, CauseKind, ChildSa, IkeSa, Negotiation, State, Stranger
 from kl2tp.ipsec.ike.problems import Problems
@@ -80,7 +79,7 @@ class Charon:
         self._problems = Problems()
         self._wanted: Mapping[str, Wanted] = {}
         self._content = Content()
-        self._signatures: dict[str, Signature] = {}
+        self._compiler = Compiler(secretfile.read, read_public)
         self._generations: dict[str, int] = {}
         """How often a connection was renewed: what the next IKE SA is told from the last by."""
         self._trying: dict[str, Trying] = {}
@@ -93,7 +92,6 @@ class Charon:
         """Events since before the list that is being read."""
         self._synced = self._missing = self._unclear = False
         """Whether charon agrees, has lost something of ours, or has said what we could not understand."""
-        self._compiled: Mapping[str, Wanted] | None = None
         self._listing, self._look_lock = asyncio.Lock(), asyncio.Lock()
         self._looking: set[str] = set()
         """Connections that somebody waits to see."""
@@ -345,7 +343,8 @@ class Charon:
     async def _agree(self, vici: Vici) -> None:
         """One pass over everything that is wanted. Raises CharonError."""
         wanted = self._wanted
-        await self._compile(wanted)
+        # In a thread, since it reads files.
+        self._content = await asyncio.to_thread(self._compiler.compile, list(wanted.values()))
         done = await self._loading.agree(vici, self._content, wanted)
         await asyncio.to_thread(self._loading.save)
         self._problems.loading = {**self._content.problems, **done.problems}
@@ -361,19 +360,6 @@ class Charon:
         if not self._dirty.is_set():
             self._settled.set()
         self._tell()
-
-    async def _compile(self, wanted: Mapping[str, Wanted]) -> None:
-        """The content for charon, if it is another than before: in a thread, since it reads files."""
-
-        def work() -> tuple[Content, dict[str, Signature]] | None:
-            if self._compiled == wanted and all(secretfile.signature(p) == was for p, was in self._signatures.items()):
-                return None
-            content = compile_all(wanted.values(), secretfile.read, read_public)
-            return content, {path: secretfile.signature(path) for path in content.files}
-
-        if (found := await asyncio.to_thread(work)) is not None:
-            self._content, self._signatures = found
-            self._compiled = wanted
 
     # --- charon's lists and events
 

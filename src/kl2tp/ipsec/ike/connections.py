@@ -8,9 +8,10 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
+from typing import TypeVar, cast
 
 from kl2tp.access import secretfile
-from kl2tp.access.secretfile import SecretFileError
+from kl2tp.access.secretfile import SecretFileError, Signature
 from kl2tp.ipsec.ike import psk
 from kl2tp.ipsec.ike.negotiation import Cause, CauseKind
 from kl2tp.ipsec.ike.wanted import CHILD, L2TP, PREFIX, Wanted
@@ -28,6 +29,7 @@ LEAST_MARGIN_S = 10
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\r?\n.*?-----END \1-----\r?\n?", re.DOTALL)
 _AUTH = {PSK: "psk", CERTIFICATE: "pubkey", EAP: "eap"}
 
+_Found = TypeVar("_Found")
 ReadFile = Callable[[str, int], bytes]
 """Content of a file that may be `limit` bytes long. Raises SecretFileError."""
 
@@ -77,21 +79,45 @@ class Content:
     """...and those that could not be."""
 
 
-def compile_all(wanted: Iterable[Wanted], read_secret: ReadFile, read_public: ReadFile) -> Content:
-    """Everything for these connections. What one lacks is its own problem, and costs no other."""
-    content = Content()
-    reader = _Reader(read_secret, read_public, content.files)
-    for want in wanted:
-        try:
-            _add(content, want, reader)
-        except SecretFileError as error:
-            content.unread.add(error.path)
-            where = f"{error.path}:{error.line}" if error.line else error.path
-            cause = Cause(CauseKind.CONFIGURATION, f"{where}: {error.problem}", error.hint)
-            content.problems[want.name] = cause
-        except _Conflict as error:
-            content.problems[want.name] = Cause(CauseKind.CONFIGURATION, str(error), error.cure)
-    return content
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one connection adds to the content."""
+
+    loaded: Loaded
+    shared: Mapping[str, Shared]
+    keys: Mapping[str, Secret]
+    certificates: Mapping[str, bytes]
+
+
+class Compiler:
+    """Makes the content anew each time, and reads and encodes only what is another than before."""
+
+    def __init__(self, read_secret: ReadFile, read_public: ReadFile) -> None:
+        self._reader = _Reader(read_secret, read_public)
+        self._parts: dict[str, tuple[Wanted, _Part]] = {}
+
+    def compile(self, wanted: Iterable[Wanted]) -> Content:
+        """Everything for these connections. What one lacks is its own problem, and costs no other. Reads files."""
+        content = Content()
+        changed = self._reader.refresh()
+        before, self._parts = self._parts, {}
+        for want in wanted:
+            content.files.update(want.spec.files)
+            try:
+                known = before.get(want.name)
+                fresh = known is None or known[0] != want or not changed.isdisjoint(want.spec.files)
+                part = _part(want, self._reader) if fresh or known is None else known[1]
+                self._parts[want.name] = (want, part)
+                _add(content, want.name, part)
+            except SecretFileError as error:
+                content.unread.add(error.path)
+                where = f"{error.path}:{error.line}" if error.line else error.path
+                cause = Cause(CauseKind.CONFIGURATION, f"{where}: {error.problem}", error.hint)
+                content.problems[want.name] = cause
+            except _Conflict as error:
+                content.problems[want.name] = Cause(CauseKind.CONFIGURATION, str(error), error.cure)
+        self._reader.keep(content.files)
+        return content
 
 
 def read_public(path: str, limit: int) -> bytes:
@@ -118,42 +144,52 @@ class _Conflict(Exception):
 
 
 class _Reader:
-    """Files, each read once in a pass."""
+    """Files in memory: those that changed on disk, and those that could not be read, are read anew in each pass."""
 
-    def __init__(self, read_secret: ReadFile, read_public: ReadFile, files: set[str]) -> None:
+    def __init__(self, read_secret: ReadFile, read_public: ReadFile) -> None:
         self._read_secret, self._read_public = read_secret, read_public
-        self._files = files
-        self._keys: dict[str, dict[str, Secret] | SecretFileError] = {}
-        self._pems: dict[str, tuple[bytes, ...] | SecretFileError] = {}
+        self._known: dict[str, tuple[Signature, object]] = {}
+
+    def refresh(self) -> set[str]:
+        """Begin a new pass: what is on disk no more as it was read."""
+        changed = {
+            path
+            for path, (signature, found) in self._known.items()
+            if isinstance(found, SecretFileError) or secretfile.signature(path) != signature
+        }
+        for path in changed:
+            del self._known[path]
+        return changed
+
+    def keep(self, paths: set[str]) -> None:
+        """Forget all other files."""
+        self._known = {path: known for path, known in self._known.items() if path in paths}
+
+    def _get(self, path: str, read: Callable[[], _Found]) -> _Found:
+        """What `read` makes of a file, from memory if it is there. Raises SecretFileError, the same again in a pass."""
+        if path not in self._known:
+            # The signature first: a file that changes in between looks changed afterwards, never unchanged.
+            signature = secretfile.signature(path)
+            try:
+                self._known[path] = (signature, read())
+            except SecretFileError as error:
+                self._known[path] = (signature, error.with_traceback(None))
+        found = self._known[path][1]
+        if isinstance(found, SecretFileError):
+            raise SecretFileError(found.path, found.line, found.problem, found.hint)
+        return cast("_Found", found)
 
     def psk(self, path: str) -> dict[str, Secret]:
         """Pre-shared keys by identity. Raises SecretFileError."""
-        self._files.add(path)
-        if path not in self._keys:
-            try:
-                self._keys[path] = psk.parse(path, self._read_secret(path, psk.LONGEST_FILE))
-            except SecretFileError as error:
-                self._keys[path] = error.with_traceback(None)
-        if isinstance(found := self._keys[path], SecretFileError):
-            raise found
-        return found
+        return self._get(path, lambda: psk.parse(path, self._read_secret(path, psk.LONGEST_FILE)))
 
     def secret(self, path: str) -> bytes:
         """A file with nothing but a secret. Raises SecretFileError."""
-        self._files.add(path)
-        return self._read_secret(path, LONGEST_FILE)
+        return self._get(path, lambda: self._read_secret(path, LONGEST_FILE))
 
     def certificates(self, path: str) -> tuple[bytes, ...]:
         """Those in a PEM file, in their order. Raises SecretFileError."""
-        self._files.add(path)
-        if path not in self._pems:
-            try:
-                self._pems[path] = _certificates(path, self._read_public(path, 16 * LONGEST_FILE))
-            except SecretFileError as error:
-                self._pems[path] = error.with_traceback(None)
-        if isinstance(found := self._pems[path], SecretFileError):
-            raise found
-        return found
+        return self._get(path, lambda: _certificates(path, self._read_public(path, 16 * LONGEST_FILE)))
 
 
 def _certificates(path: str, data: bytes) -> tuple[bytes, ...]:
@@ -167,23 +203,28 @@ def _certificates(path: str, data: bytes) -> tuple[bytes, ...]:
     return found
 
 
-def _add(content: Content, want: Wanted, reader: _Reader) -> None:
-    """One connection and what belongs to it, or nothing of it. Raises SecretFileError, _Conflict."""
+def _part(want: Wanted, reader: _Reader) -> _Part:
+    """One connection and what belongs to it. Raises SecretFileError."""
     spec = want.spec
     mine, chain, cas = _chain(spec, reader)
     shared = _shared(want, reader)
-    for name, secret in shared.items():
-        other = content.shared.get(name)
+    keys = {spec.key_file: Secret(reader.secret(spec.key_file))} if spec.auth == CERTIFICATE and spec.key_file else {}
+    return _Part(load(want, mine, cas), shared, keys, {_digest(certificate): certificate for certificate in chain})
+
+
+def _add(content: Content, name: str, part: _Part) -> None:
+    """All of it or nothing. Raises _Conflict."""
+    for key, secret in part.shared.items():
+        other = content.shared.get(key)
         if other is not None and other.secret != secret.secret:
             raise _Conflict(
                 f"{secret.source} and {other.source} have different secrets for the same peer {secret.owners[-1]!r}",
                 "give the peer one key, or let it have another identity (remote_id) for each connection",
             )
-    if spec.auth == CERTIFICATE and spec.key_file:
-        content.keys[spec.key_file] = Secret(reader.secret(spec.key_file))
-    content.shared |= shared
-    content.certificates |= {_digest(certificate): certificate for certificate in chain}
-    content.connections[want.name] = load(want, mine, cas)
+    content.shared.update(part.shared)
+    content.keys.update(part.keys)
+    content.certificates.update(part.certificates)
+    content.connections[name] = part.loaded
 
 
 def _chain(spec: IkeSpec, reader: _Reader) -> tuple[tuple[bytes, ...], list[bytes], list[bytes]]:

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kl2tp.access import secretfile
 from kl2tp.access.secretfile import SecretFileError
-from kl2tp.ipsec.ike.connections import Content, compile_all, renewed, selector
+from kl2tp.ipsec.ike.connections import Compiler, Content, renewed, selector
 from kl2tp.ipsec.ike.wanted import Traffic, Wanted
 from kl2tp.model.addr import parse
 from kl2tp.model.ike import ANYBODY, CERTIFICATE, EAP, IkeSpec
@@ -45,7 +47,7 @@ def _read(path: str, limit: int) -> bytes:
 
 
 def _compiled(*wanted: Wanted) -> Content:
-    return compile_all(wanted, _read, _read)
+    return Compiler(_read, _read).compile(wanted)
 
 
 def _sent(want: Wanted) -> dict[str, Any]:
@@ -233,8 +235,8 @@ def test_what_one_lacks_costs_no_other(spec: IkeSpec, problem: str) -> None:
 
 def test_a_file_without_a_key_for_the_peer_is_a_problem() -> None:
     FILES_ONLY_OTHERS = {"f": b"10.9.9.9 geheim\n"}
-    content = compile_all([replace(TUNNEL, spec=replace(TUNNEL.spec, psk_file="f"))],
-                          lambda path, _: FILES_ONLY_OTHERS[path], _read)  # fmt: skip
+    compiler = Compiler(lambda path, _: FILES_ONLY_OTHERS[path], _read)
+    content = compiler.compile([replace(TUNNEL, spec=replace(TUNNEL.spec, psk_file="f"))])
     cause = content.problems["kl2tp:madrid"]
     assert "has no key for 203.0.113.7" in cause.text
     assert "geheim" not in cause.text + cause.cure
@@ -274,3 +276,33 @@ def test_connections_hold_no_secret() -> None:
         sent = encode_message(_compiled(want).connections[want.name].message)
         assert not any(word in sent for word in (b"geheim", b"anders", b"alle", b"hunter22", b"PRIVATE"))
     assert "geheim" not in repr(_compiled(TUNNEL, LNS))
+
+
+def test_files_are_read_once_and_again_when_they_change(tmp_path: Path) -> None:
+    reads = []
+
+    def read(path: str, limit: int) -> bytes:
+        reads.append(path)
+        return Path(path).read_bytes()
+
+    psk = tmp_path / "psk"
+    psk.write_text("geheim\n")
+    wanted = [replace(TUNNEL, name=f"kl2tp:{n}", spec=replace(TUNNEL.spec, psk_file=str(psk))) for n in range(10)]
+    compiler = Compiler(read, _read)
+    first, second = compiler.compile(wanted), compiler.compile(wanted)
+    assert (len(reads), first.shared) == (1, second.shared)
+    psk.write_text("ein anderes, mit Fragezeichen?".replace(" ", "-"))
+    assert compiler.compile(wanted).shared != first.shared
+    assert len(reads) == 2
+
+
+def test_a_file_that_could_not_be_read_is_tried_again_each_time(tmp_path: Path) -> None:
+    psk = tmp_path / "psk"
+    want = replace(TUNNEL, spec=replace(TUNNEL.spec, psk_file=str(psk)))
+    compiler = Compiler(secretfile.read, _read)
+    assert compiler.compile([want]).unread == {str(psk)}
+    psk.touch(0o600)
+    psk.write_text("geheim")
+    assert not compiler.compile([want]).problems
+    psk.chmod(0o644)
+    assert compiler.compile([want]).problems
