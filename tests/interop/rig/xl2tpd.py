@@ -58,6 +58,8 @@ class Xl2tpd:
 
     def start(self, *, ready: bool = True) -> None:
         """Start it; with `ready` wait until it listens."""
+        if self.program:
+            self.program.close()
         config = str(self._write())
         control, pid = (str(self.directory / name) for name in ("control", "pid"))
         self.program = Program(self.host, [DAEMON, "-D", "-c", config, "-C", control, "-p", pid])

@@ -14,8 +14,10 @@ from kl2tp.model.addr import parse
 from kl2tp.model.objects import Route
 
 _NETFILTER, _CONNTRACK_GET, _CONNTRACK_DELETE = 12, 1 << 8 | 1, 1 << 8 | 2
-_TUPLE_REPLY, _TUPLE_PROTOCOL = 2, 2
-_PROTOCOL_NUMBER, _PORT_DESTINATION = 1, 3
+_ORIGINAL, _REPLY = 1, 2
+_ADDRESSES, _PORTS = 1, 2
+_SOURCE, _DESTINATION = 1, 2
+_PROTOCOL, _DESTINATION_PORT = 1, 3
 _IFINFO = bytes(16)
 _IFINFO_UP = struct.pack("=8xII", 1, 1)
 _LINK_NETNS_FD, _LINKINFO, _MASTER = 28, 18, 10
@@ -88,10 +90,11 @@ class Nat:
         """From which it speaks for those behind it, as it knows."""
         found = set()
         for reply in self.host.netlink(_NETFILTER).dump(_CONNTRACK_GET, b"\x02\0\0\0"):
-            answers = attributes(reply.payload, 4)[_TUPLE_REPLY]
-            ports = attributes(attributes(answers, 0)[_TUPLE_PROTOCOL], 0)
-            if ports[_PROTOCOL_NUMBER][0] == socket.IPPROTO_UDP:
-                found.add(int.from_bytes(ports[_PORT_DESTINATION]))
+            sent, answer = (attributes(attributes(reply.payload, 4)[way], 0) for way in (_ORIGINAL, _REPLY))
+            ports = attributes(answer[_PORTS], 0)
+            source, seen_as = attributes(sent[_ADDRESSES], 0)[_SOURCE], attributes(answer[_ADDRESSES], 0)[_DESTINATION]
+            if ports[_PROTOCOL][0] == socket.IPPROTO_UDP and source != seen_as:
+                found.add(int.from_bytes(ports[_DESTINATION_PORT]))
         return found
 
     def _rule(self, *, random: bool) -> None:
