@@ -8,6 +8,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "apply": "make the kernel as declared",
         "status": "show how tunnels and calls are",
         "show": "show all about one tunnel or session",
+        "explain": "find out why a tunnel or call does not work",
         "down": "take everything down that kl2tp made",
     },
     "Calls": {

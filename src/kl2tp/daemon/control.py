@@ -29,7 +29,7 @@ _MOST_CONNECTIONS = 64
 _PIECE = 200
 """Entries of a list that are encoded at once: a millisecond or two."""
 _TYPES = {bool: "boolean", str: "string", int: "number", list: "list"}
-_READ_ONLY = ("plan", "status", "show", "sessions", "events")
+_READ_ONLY = ("plan", "status", "show", "explain", "sessions", "events")
 
 
 def _peer(sock: socket.socket) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kl2tp.config import ConfigError, load
 from kl2tp.daemon.errors import ServiceError, configuration_error, lacking_error
+from kl2tp.daemon.explain import alone
 from kl2tp.daemon.ike import forget
 from kl2tp.daemon.kept import end_kept
 from kl2tp.daemon.lock import Lock
@@ -165,6 +166,17 @@ class Direct:
             raise no_such_tunnel(name, [t.name for t in desired.tunnels])
         with self._engine(desired) as engine:
             return inspect(engine, spec)
+
+    def explain(self, name: str, probe: bool = False, progress: Progress | None = None) -> Json:
+        """Follow one tunnel through the layers that the kernel shows."""
+        desired = read_config(self._config_path)
+        spec = next((t for t in desired.tunnels if t.name == name), None)
+        if spec is None:
+            if name in {profile.name for profile in desired.calls}:
+                raise ServiceError(f"{name} is for calls, which only a daemon serves", "systemctl start kl2tp")
+            raise no_such_tunnel(name, [t.name for t in desired.tunnels])
+        with self._engine(desired) as engine:
+            return alone.explained(engine, spec, probe=probe)
 
 
 def _secured(door: Door, desired: Desired | None) -> set[str]:

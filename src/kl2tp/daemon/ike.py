@@ -345,6 +345,11 @@ class IkeService:
         """All about the connection of a declared tunnel."""
         return ikewords.described(self._charon.negotiation(name_of("", name))) if self._charon is not None else None
 
+    @property
+    def charon(self) -> Charon | None:
+        """Whom we speak to; None: nobody wants IKE."""
+        return self._charon
+
     def client(self, reqid: int) -> ChildSa | None:
         """The SA of a client, or of a call of ours."""
         charon = self._charon

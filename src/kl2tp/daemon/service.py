@@ -15,6 +15,7 @@ from kl2tp.daemon import ikewords, loader, notify
 from kl2tp.daemon.calls import CallService
 from kl2tp.daemon.direct import Progress, inspect, no_such_tunnel
 from kl2tp.daemon.errors import ServiceError, lacking_error
+from kl2tp.daemon.explain.service import Explaining
 from kl2tp.daemon.ike import IkeService, deletions
 from kl2tp.daemon.report import Json, Tally, moment, planned, tunnel
 from kl2tp.daemon.stalls import StallMeter
@@ -180,6 +181,11 @@ class Service:
         child = self._ike.client(known["reqid"]) if known else None
         return session | {"ipsec": known | ikewords.child(child)} if known and child is not None else session
 
+    async def explain(self, progress: Progress, *, name: str, probe: bool = False) -> Json:
+        """Follow one tunnel, call, profile or client through all layers: which is the first that is broken, and why."""
+        where, charon = (self._specs, self.loop, self._engine, self._calls.calls), self._ike.charon
+        return await Explaining(*where, charon, self._in_thread, self.settings.charon).explain(name, probe=probe)
+
     async def sessions(self, progress: Progress, *, ended: bool = False, counters: bool = True) -> Json:
         """The sessions of calls."""
         return await self._calls.sessions(ended=ended, counters=counters)
@@ -309,7 +315,7 @@ def _key_files(spec: TunnelSpec) -> set[str]:
 
 
 METHODS = (
-    *("plan", "apply", "reload", "down", "status", "show"),
+    *("plan", "apply", "reload", "down", "status", "show", "explain"),
     *("sessions", "disconnect", "events", "restart"),
 )
 """What the control socket may call."""
