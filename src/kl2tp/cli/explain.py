@@ -128,7 +128,7 @@ def _nothing(state: str, layers: Sequence[Mapping[str, Any]]) -> str:
 def _diagnosis(layer: Mapping[str, Any], paint: Paint, wide: int) -> Iterator[str]:
     found = layer["diagnosis"]
     broken = layer["state"] == "broken"
-    label = "First broken:" if broken else "Waits:"
+    label = {"broken": "First broken:", "waiting": "Waits:"}.get(layer["state"], "Perhaps:")
     words = f"{_clean(layer['layer'])}: {_clean(found['broken'])}"
     yield from _paragraph(label, words, paint, wide, "red" if broken else "yellow")
     for seen in found.get("evidence") or ():

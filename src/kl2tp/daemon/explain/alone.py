@@ -37,4 +37,4 @@ def _counted(engine: Engine, facts: Facts, subject: Subject) -> Facts:
         after = seeing.sample(engine.door, subject, time.monotonic())
         if seeing.came(before, after):
             break
-    return replace(facts, before=before, after=after, stirred=stirred)
+    return seeing.look_again(engine.door, replace(facts, before=before, after=after, stirred=stirred))

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
+from kl2tp.daemon.explain import negotiating
 from kl2tp.daemon.explain.facts import PROFILE, TUNNEL, Device, Facts, Thing
 from kl2tp.daemon.explain.layers import Diagnosis, Layer, broken, counted, ok, unknown, waiting
-from kl2tp.daemon.explain.packets import association
+from kl2tp.daemon.explain.packets import association, ways
 from kl2tp.kernel.way import Way
 from kl2tp.model.addr import prefix, text
 from kl2tp.model.objects import Address, Binding, Clamp, Guard, GuardedPlace, Link, Policy, Route, Sa, Session, Tunnel
@@ -114,20 +115,17 @@ def sas(facts: Facts) -> list[Layer]:
     """Whether the kernel has a pair of SAs."""
     if not facts.protection or facts.kind == PROFILE:
         return []
-    there = [(f"{sa.spi:#010x}", association(sa)) for sa in facts.after.sas]
+    leaving, coming = ways(facts, facts.after.sas)
+    there = [(word, association(sa)) for word, some in (("out", leaving), ("in", coming)) for sa in some]
     mine = [t for t in facts.things if isinstance(t.wanted, Sa)]
     if mine:
         return [_static(facts, mine, there)]
-    out = any(sa.destination == facts.remote for sa in facts.after.sas)
-    into = any(sa.source == facts.remote for sa in facts.after.sas)
-    if out and into:
-        return [ok(SAS, f"{counted(len(facts.after.sas), 'SA')}, both ways")]
-    child = facts.ike.child or next(iter(facts.ike.negotiation.children), None) if (
-        facts.ike is not None and facts.ike.negotiation is not None
-    ) else None  # fmt: skip
+    if leaving and coming:
+        return [ok(SAS, f"{counted(len(facts.after.sas), 'SA')}, both ways", *there)]
+    child = negotiating.child_of(facts.ike) if facts.ike is not None else None
     if child is None or child.orphaned:
-        return [waiting(SAS, "there are none; IKE makes them")]
-    gone = "in" if out else "out" if into else "both ways"
+        return [waiting(SAS, "there are none; IKE makes them", *there)]
+    gone = "in" if leaving else "out" if coming else "both ways"
     return [broken(SAS, Diagnosis(
         f"strongSwan has an IPsec SA, and the kernel does not ({gone})",
         "somebody has deleted it (ip xfrm state flush), or the kernel let it expire",

@@ -63,16 +63,18 @@ class Explanation:
 
     @property
     def first(self) -> Layer | None:
-        """The first layer that is broken; where none is, the first that waits and says for what."""
+        """The first layer that is broken; where none is, one that waits or is doubtful, and says why."""
         said = [layer for layer in self.layers if layer.diagnosis is not None]
         broken = (layer for layer in said if layer.mark is Mark.BROKEN)
-        return next(broken, None) or next(iter(said), None)
+        return next(broken, None) or next((x for x in said if x.mark is Mark.WAITING), None) or next(iter(said), None)
 
     @property
     def mark(self) -> Mark:
         """Of the whole."""
         marks = {layer.mark for layer in self.layers}
-        return next((mark for mark in (Mark.BROKEN, Mark.WAITING) if mark in marks), Mark.OK)
+        if (found := next((mark for mark in (Mark.BROKEN, Mark.WAITING) if mark in marks), None)) is not None:
+            return found
+        return Mark.UNKNOWN if self.first is not None else Mark.OK
 
 
 def ok(name: str, text: str, *details: tuple[str, object]) -> Layer:

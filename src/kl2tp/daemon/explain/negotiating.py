@@ -56,7 +56,7 @@ def _strongswan(facts: Facts, ike: Ike) -> Layer:
 
 
 def _no_charon(facts: Facts, ike: Ike) -> Diagnosis:
-    child = _child(ike)
+    child = child_of(ike)
     left = child.expires_at - facts.now if child is not None and child.expires_at else None
     alive: tuple[str, ...] = ()
     if child is not None:
@@ -157,7 +157,8 @@ def _when(at: float | None, now: float) -> str:
 # -- the IPsec SA ----------------------------------------------------------------------------------------------------
 
 
-def _child(ike: Ike) -> ChildSa | None:
+def child_of(ike: Ike) -> ChildSa | None:
+    """The pair of SAs that it is about."""
     if ike.child is not None:
         return ike.child
     return next(iter(ike.negotiation.children), None) if ike.negotiation else None
@@ -166,7 +167,7 @@ def _child(ike: Ike) -> ChildSa | None:
 def _child_sa(facts: Facts, ike: Ike) -> Layer:
     negotiation = ike.negotiation
     assert negotiation is not None
-    child, cause = _child(ike), negotiation.problem
+    child, cause = child_of(ike), negotiation.problem
     if child is not None:
         if cause is not None and cause.kind is CauseKind.MODE:
             return broken(CHILD_SA, diagnosis(cause, ike), *_of_child(child, facts.now))

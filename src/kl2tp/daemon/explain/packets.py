@@ -7,7 +7,7 @@ SPI), in policy, nftables, socket, session. Where one counter grows and the next
 from collections.abc import Iterable, Mapping
 
 from kl2tp.daemon.explain.facts import CLIENT, Facts, Sample
-from kl2tp.daemon.explain.layers import Diagnosis, Layer, broken, counted, ok, unknown, waiting
+from kl2tp.daemon.explain.layers import Diagnosis, Layer, Mark, broken, counted, ok, told, unknown, waiting
 from kl2tp.kernel.associations import Association
 from kl2tp.kernel.drops import Dropping, grown
 from kl2tp.kernel.xfrmstat import grown as errors_grown
@@ -73,7 +73,7 @@ class Counts:
 def count(facts: Facts) -> Counts:
     """Compare both samples."""
     one, two = facts.before, facts.after
-    out, into = _ways(facts, two.sas)
+    out, into = ways(facts, two.sas)
     before = {(sa.destination, sa.spi): sa for sa in one.sas}
 
     def more(sas: Iterable[Association], name: str) -> int:
@@ -96,7 +96,7 @@ def count(facts: Facts) -> Counts:
     )
 
 
-def _ways(facts: Facts, sas: Iterable[Association]) -> tuple[list[Association], list[Association]]:
+def ways(facts: Facts, sas: Iterable[Association]) -> tuple[list[Association], list[Association]]:
     """SAs that protect what we send, and what we receive."""
     out = [sa for sa in sas if sa.source == facts.local or sa.destination == facts.remote]
     return out, [sa for sa in sas if sa not in out]
@@ -107,7 +107,8 @@ def _sum(sample: Sample, counter: str) -> int:
 
 
 def _offered(facts: Facts, one: Sample, two: Sample) -> int:
-    sessions = _sum(two, "tx_packets") - _sum(one, "tx_packets")
+    # What a policy blocks counts as an error of the session.
+    sessions = sum(_sum(two, name) - _sum(one, name) for name in ("tx_packets", "tx_errors"))
     if two.control is None or one.control is None:
         return sessions if two.sessions else -1
     repeated = two.control.retransmissions - one.control.retransmissions
@@ -155,7 +156,7 @@ def _both(out: int, into: int) -> str:
 
 
 def _esp(facts: Facts, counts: Counts) -> Layer:
-    details = _details(facts, counts)
+    details = _errors(counts)
     if (found := _stuck(facts, counts)) is not None:
         return broken(ESP, found, *details)
     if (found := _not_accepted(facts, counts)) is not None:
@@ -167,15 +168,9 @@ def _esp(facts: Facts, counts: Counts) -> Layer:
         return broken(ESP, found, *details)
     if counts.all_in and not counts.out:
         return ok(ESP, f"quiet: {seen}", *details)
-    return unknown(ESP, f"nothing came from the peer while we looked: {seen}", *details)
-
-
-def _details(facts: Facts, counts: Counts) -> list[tuple[str, object]]:
-    out, into = _ways(facts, facts.after.sas)
-    found: list[tuple[str, object]] = []
-    for word, sas in (("SA out", out), ("SA in", into)):
-        found += [(word, association(sa)) for sa in sas]
-    return found + _errors(counts)
+    words = f"nothing came from the peer while we looked: {seen}"
+    perhaps = _silence(facts, counts) if counts.out >= _FEW else None
+    return Layer(ESP, Mark.UNKNOWN, words, told(details), perhaps)
 
 
 def association(sa: Association) -> str:
@@ -236,20 +231,25 @@ def _not_accepted(facts: Facts, counts: Counts) -> Diagnosis | None:
     why, show = IN_ERRORS[name]
     cure = [show] if show else []
     if name == "XfrmInNoStates":
-        cure += _unknown_spi(facts)
-    return Diagnosis(
-        "ESP packets come, and are not accepted",
-        why,
-        tuple(cure),
-        (f"xfrm_stat: {name} +{counts.errors[name]} (of this host: they need not be the peer's)",),
-    )
+        why, cure = _unknown_spi(facts, why, cure)
+    evidence = [f"xfrm_stat: {name} +{counts.errors[name]} (of this host: they need not be the peer's)"]
+    if not counts.all_in:
+        evidence.append("our SA has never received one")
+    return Diagnosis("ESP packets come, and are not accepted", why, tuple(cure), tuple(evidence))
 
 
-def _unknown_spi(facts: Facts) -> list[str]:
+def _unknown_spi(facts: Facts, why: str, cure: list[str]) -> tuple[str, list[str]]:
     if facts.protection == "IKE":
-        return ["one end has lost its SAs and the other goes on with old ones: re-key, or end them at the peer",
-                "$ swanctl --terminate --child l2tp (at the peer) has both begin anew"]  # fmt: skip
-    return ["SPIs come from the tunnel's ids and the key: are the ids of both ends mirrored, and the key files equal?"]
+        cure = ["end what the peer has, so that both begin anew: $ swanctl --terminate --child l2tp (there)", *cure]
+        return f"{why}: one end has lost its SAs, and the other goes on with old ones", cure
+    why += ": SPIs come from the key and the tunnel's ids, so the ends have different keys, or other ids"
+    return why, [*_COMPARE_KEYS, "are the ids of both ends mirrored (ids: OURS/THEIRS)?", *cure]
+
+
+_COMPARE_KEYS = (
+    "compare the key files of both ends: $ sha256sum KEYFILE",
+    "copy one to the other end, then there: $ kl2tp reload",
+)
 
 
 def _unauthentic(facts: Facts, counts: Counts) -> Diagnosis:
@@ -262,10 +262,9 @@ def _unauthentic(facts: Facts, counts: Counts) -> Diagnosis:
     return Diagnosis(
         "packets of the peer fail their integrity check",
         "the ends have different keys, or different proposals",
-        ("compare the key files of both ends: $ sha256sum KEYFILE", "copy one to the other end, then: $ kl2tp reload",
-         "compare ipsec.proposal and ipsec.esn of both ends"),
+        (*_COMPARE_KEYS, "compare ipsec.proposal and ipsec.esn of both ends"),
         evidence,
-    )  # fmt: skip
+    )
 
 
 def _replayed(facts: Facts, counts: Counts) -> Diagnosis:
@@ -288,8 +287,14 @@ def _nothing_comes(facts: Facts, counts: Counts) -> Diagnosis | None:
     expects = facts.after.control is not None and (facts.stirred or facts.after.control.unacknowledged > 0)
     if not never and not (expects and counts.out):
         return None
-    if (rule := _dropped(counts, ("prerouting", "input", "netdev"))) is not None:
+    return _silence(facts, counts)
+
+
+def _silence(facts: Facts, counts: Counts) -> Diagnosis:
+    """What is to be said of it."""
+    if (rule := _dropped(counts, ("prerouting", "input"))) is not None:
         return rule
+    expects = facts.after.control is not None
     seen = [f"{counted(counts.out, 'packet')} left in ESP while we looked, none came back"]
     seen.append("none has ever come by this SA" if not counts.all_in else f"{counts.all_in:,} had come before")
     what = _esp_of(facts)

@@ -117,6 +117,15 @@ def look(door: Door, netns: str, local: bytes, remote: bytes) -> Way | None:
         return Way(problem=str(error))
 
 
+def look_again(door: Door, facts: Facts) -> Facts:
+    """The way once more, after a while in which something was sent: a next hop that is still asked for is not there."""
+    before, now = facts.way, look(door, facts.netns, facts.local, facts.remote)
+    asked = ("asked", "does not answer")
+    if before is not None and now is not None and now.neighbour in asked and before.neighbour in (*asked, ""):
+        now = replace(now, neighbour=asked[1])
+    return replace(facts, way=now)
+
+
 def device(door: Door, netns: str, found: Device) -> Device:
     """A device as it is now."""
     try:

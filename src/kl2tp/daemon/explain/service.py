@@ -265,7 +265,9 @@ class Explaining:
             after = await self._sample(subject)
             if seeing.came(before, after):
                 break
-        return replace(facts, before=before, after=after, stirred=stirred, now=time.time())
+        facts = replace(facts, before=before, after=after, stirred=stirred, now=time.time())
+        found: Facts = await self._in_thread(lambda: seeing.look_again(self._engine.door, facts))
+        return found
 
     async def _watched(
         self, calls: Calls, facts: Facts, subject: Subject, tunnel: Tunnel | None, session: Session | None = None
