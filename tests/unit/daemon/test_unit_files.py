@@ -116,7 +116,7 @@ def test_only_our_own_ppp_devices_are_taken_from_network_managers() -> None:
 
 def test_every_file_is_installed_or_an_example() -> None:
     installed = re.findall(r"([\w.-]+):lib/", MAKEFILE.read_text())
-    examples = {"kl2tp-netns.conf", "kl2tp.sysctl"}
+    examples = {"kl2tp-netns.conf", "kl2tp-strongswan.conf", "kl2tp.sysctl"}
     assert {path.name for path in SYSTEMD.iterdir()} == {*installed, *examples}
 
 
