@@ -27,7 +27,8 @@ def test_no_decoder_fails_on_anything(target: Callable[[bytes], None], data: byt
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_no_decoder_fails_on_a_message_cut_short(name: str) -> None:
-    step = 11 if name.startswith("control.") else 1  # those are whole machines: they take their time
+    # The messages are netlink's; for other decoders they are noise, and their own tests cut what they read.
+    step = 1 if name in DECODERS or name.startswith("netlink.") else 13
     for payload in PAYLOADS:
         for length in range(0, len(payload), step):
             TARGETS[name](payload[:length])
