@@ -219,8 +219,8 @@ def storm(rekeys: Sequence[float], now: float, ike: Ike) -> Diagnosis | None:
     )
     says = "keys are made anew in a storm"
     if configured and configured <= 3 * gap + 1:
-        cure = ("set ipsec.ike.rekey_time to an hour or so (1h is the default)", "$ kl2tp reload")
-        return Diagnosis(says, f"our own ipsec.ike.rekey_time is {configured} s", cure, (evidence,))
+        cure = ("set ipsec.ike.rekey to an hour or so (1h is the default)", "$ kl2tp reload")
+        return Diagnosis(says, f"our own ipsec.ike.rekey is {configured} s", cure, (evidence,))
     cause = "the peer's lifetime is that short (in seconds, bytes or packets), or each end answers a re-key by another"
     what = "with strongSwan rekey_time, rekey_bytes, rekey_packets; in ipsec.conf lifetime, margintime, rekeyfuzz"
     return Diagnosis(says, cause, (f"look at the peer's lifetimes: {what}",), (evidence,))
@@ -253,7 +253,8 @@ def _why(cause: Cause) -> str:
 
 
 def _evidence(cause: Cause) -> tuple[str, ...]:
-    return tuple(f"{name}: {value}" for name, value in cause.details if name not in ("layer", "ours", "theirs"))
+    parts = [f"{name} {value!r}" for name, value in cause.details if name not in ("layer", "ours", "theirs")]
+    return (", ".join(parts),) if parts else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +287,7 @@ def _no_proposal(cause: Cause) -> Diagnosis:
 
 
 def _selectors(cause: Cause, ike: Ike | None) -> Diagnosis:
-    ours = cause.detail("ours") or (ike.selectors if ike is not None else "")
+    ours = (ike.selectors if ike is not None else "") or cause.detail("ours")
     theirs = cause.detail("theirs")
     both = Sides("traffic selectors", (ours,), (theirs or "(a peer that refuses does not say)",))
     cure = [cause.cure] if cause.cure else []
@@ -302,9 +303,13 @@ def _authentication(cause: Cause, ike: Ike | None) -> Diagnosis:
     evidence = list(_evidence(cause))
     if cause.detail("ours"):
         evidence.append(f"our side: {cause.detail('ours')}")
+    if ike is not None and ike.spec.remote_id and cause.by_peer:
+        evidence.append(f"we asked for {ike.spec.remote_id!r} (remote_id)")
     cure = [cause.cure] if cause.cure else []
     if ike is not None and method == "pre-shared key" and ike.spec.auth == PSK:
         cure.append(f"our key is in {ike.spec.psk_file}: compare it with the peer's ($ sha256sum shows no secret)")
+    if ike is not None and ike.spec.remote_id and cause.by_peer:
+        cure.append(f"a peer that is not {ike.spec.remote_id!r} says the same: is remote_id its local_id?")
     why = "the peer refuses" if cause.by_peer else "we refuse"
     why += f" {who!r}" if who else ""
     why += f", who is to prove itself by {method}" if method else ""

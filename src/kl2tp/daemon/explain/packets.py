@@ -20,6 +20,7 @@ _FEW = 3
 
 OUT_ERRORS: dict[str, tuple[str, str]] = {
     "XfrmOutNoStates": ("the out policy demands an SA that is not there", ""),
+    "XfrmAcquireError": ("there is no SA for them, and nobody makes one", ""),
     "XfrmOutPolBlock": ("a policy blocks them: the one that demands the SA is missing, or another outweighs it",
                         "$ ip xfrm policy"),
     "XfrmOutStateExpired": ("their SA has come to its end, and there is no other", ""),
@@ -68,6 +69,8 @@ class Counts:
     replayed: int
     errors: Mapping[str, int]
     drops: tuple[tuple[Dropping, int], ...]
+    replaced: bool = False
+    """SAs have gone meanwhile, and with them what they had counted."""
 
 
 def count(facts: Facts) -> Counts:
@@ -93,6 +96,7 @@ def count(facts: Facts) -> Counts:
         replayed=more(into, "replayed") + more(into, "late"),
         errors=errors_grown(one.errors, two.errors),
         drops=tuple(grown(one.drops, two.drops)),
+        replaced=not before.keys() <= {(sa.destination, sa.spi) for sa in two.sas},
     )
 
 
@@ -193,7 +197,7 @@ def _errors(counts: Counts) -> list[tuple[str, object]]:
 
 def _stuck(facts: Facts, counts: Counts) -> Diagnosis | None:
     """What is sent does not get as far as the SA."""
-    if counts.out or counts.offered <= 0:
+    if counts.out or counts.offered <= 0 or counts.replaced:
         return None
     seen = (f"{counted(counts.offered, 'packet')} offered, none protected by the SA",)
     for name, (why, show) in OUT_ERRORS.items():
@@ -270,8 +274,9 @@ def _unauthentic(facts: Facts, counts: Counts) -> Diagnosis:
 def _replayed(facts: Facts, counts: Counts) -> Diagnosis:
     evidence = (f"{counted(counts.replayed, 'packet')} refused as replayed or too old",)
     if facts.protection == "IKE":
-        return Diagnosis("packets of the peer are refused as replays", "they are repeated or much reordered on the way",
-                         ("a larger ipsec.ike.replay_window",), evidence)  # fmt: skip
+        why = "they are repeated or much reordered on the way"
+        cure = ("look for what does so on the way: several links at once, a broken bond",)
+        return Diagnosis("packets of the peer are refused as replays", why, cure, evidence)
     return Diagnosis(
         "packets of the peer are refused as replays",
         "the peer has begun its sequence numbers anew (it was restarted), which a replay window does not allow with"
@@ -311,8 +316,8 @@ def _silence(facts: Facts, counts: Counts) -> Diagnosis:
     if any(sa.source_port for sa in facts.after.sas) or facts.kind == CLIENT:
         cure.append("on the way: udp/4500 must pass both ways")
     else:
-        cure.append("on the way: IP protocol 50 (ESP) must pass both ways; NATs and many firewalls stop it:"
-                    + (" ipsec.ike.encap: yes puts it into UDP" if facts.protection == "IKE" else ""))  # fmt: skip
+        more = ": ipsec.ike.nat_traversal: always puts it into UDP" if facts.protection == "IKE" else ""
+        cure.append(f"on the way: IP protocol 50 (ESP) must pass both ways; NATs and many firewalls stop it{more}")
     return Diagnosis("packets leave, and nothing comes back", cause, tuple(cure), tuple(seen))
 
 
@@ -359,8 +364,8 @@ def _no_session(facts: Facts, counts: Counts, seen: tuple[str, ...]) -> Diagnosi
         cure = ("let in what came out of IPsec: $ nft insert rule FAMILY TABLE CHAIN meta secpath exists accept",)
     if mute:
         why = "a firewall of this host drops them, most likely; it does not count what it drops"
-    return Diagnosis("packets stop here, after they are decrypted and before L2TP", why,
-                     (*cure, *(shows or ("$ nft list ruleset",))), (*seen, *suspects))  # fmt: skip
+    cure = (*shows, *cure) if shows else (*cure, "$ nft list ruleset")
+    return Diagnosis("packets stop here, after they are decrypted and before L2TP", why, cure, (*seen, *suspects))
 
 
 def _dropped(counts: Counts, hooks: tuple[str, ...]) -> Diagnosis | None:
@@ -377,7 +382,7 @@ def _dropped(counts: Counts, hooks: tuple[str, ...]) -> Diagnosis | None:
                 evidence,
             )
         what = f"the rule with handle {drop.handle}" if drop.handle else "the policy"
-        place = f"{what} of chain {drop.where}"
+        place = f"{what} of chain {drop.where} drops them"
         cure = [f"$ {drop.show}", "let L2TP and ESP of this peer pass before it"]
         if drop.handle:
             cure.append(f"or, if it is not needed: $ nft delete rule {drop.where} handle {drop.handle}")

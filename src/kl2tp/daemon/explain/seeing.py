@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from kl2tp.daemon.explain.facts import TUNNEL, Device, Facts, Sample, Thing
 from kl2tp.daemon.explain.kernel import named
-from kl2tp.ipsec.ike import L2TP, UDP
+from kl2tp.ipsec.ike import L2TP
 from kl2tp.ipsec.keys import KeyFileError
 from kl2tp.kernel import drops, nft, way, xfrmstat
 from kl2tp.kernel.associations import Association
@@ -15,6 +15,7 @@ from kl2tp.kernel.drops import Dropping
 from kl2tp.kernel.netlink import KernelError
 from kl2tp.kernel.netns import NoNamespace, entered
 from kl2tp.kernel.way import Way
+from kl2tp.model.addr import text
 from kl2tp.model.ciphers import Cipher
 from kl2tp.model.objects import Session
 from kl2tp.model.overhead import Stack, for_session, stack_of
@@ -205,9 +206,10 @@ def _device(door: Door, spec: TunnelSpec, session: SessionSpec) -> Device:
 
 def selectors(spec: TunnelSpec) -> str:
     """What a tunnel's traffic is, as IKE says it."""
+    ours, theirs = text(spec.local), text(spec.remote)
     if spec.encap == Encap.IP:
-        return f"[{L2TP}] === [{L2TP}]"
-    return f"[{UDP}/{spec.local_port}] === [{UDP}/{spec.remote_port}]"
+        return f"{ours}[{L2TP}] === {theirs}[{L2TP}]"
+    return f"{ours}[udp/{spec.local_port}] === {theirs}[udp/{spec.remote_port}]"
 
 
 # -- ciphers ---------------------------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ class Explaining:
         retry = dial.handle.when() - self._aio.time() if dial.handle is not None else None
         facts = self._base(spec.name, CALL, spec, spec.local[0], address)
         facts = replace(facts, state=dial.state, problem=dial.problem, next_try_s=retry)
-        facts = await self._with_ike(facts, spec, name_of("lac", spec.name), f"[17/{spec.local[1]}] === [17/{port}]")
+        facts = await self._with_ike(facts, spec, name_of("lac", spec.name), f"[udp/{spec.local[1]}] === [udp/{port}]")
         facts = await self._with_kernel(facts, lac_name(spec.name) if spec.ike is not None else "")
         tunnel = dial.call.tunnel if dial.call is not None else None
         return await self._watched(calls, facts, self._subject(facts, spec.ike.reqid if spec.ike else 0), tunnel)
@@ -190,7 +190,7 @@ class Explaining:
         sessions = sum(1 for s in calls.sessions.by_name.values() if s.profile.name == spec.name)
         facts = replace(facts, listening=listening, deaf=deaf, clients=sessions)
         if spec.ike is not None:
-            facts = await self._with_ike(facts, spec, name_of("lns", spec.name), f"[17/{ours[0][1]}] === [17/any]")
+            facts = await self._with_ike(facts, spec, name_of("lns", spec.name), f"[udp/{ours[0][1]}] === [udp]")
             strangers = self._charon.strangers if self._charon is not None else ()
             facts = replace(facts, strangers=tuple(strangers))
             facts = await self._with_kernel(facts, *(place_name(*one) for one in ours))
