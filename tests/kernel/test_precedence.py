@@ -9,12 +9,13 @@ import pytest
 from kernel.conftest import Bench
 from kernel.rig.net import Host, Wire
 from kl2tp.kernel import associations, precedence, xfrm
+from kl2tp.kernel.door import Door
 from kl2tp.model.addr import parse
 from kl2tp.model.objects import Direction, Policy, Sa, Secret, Selector, Template
 from kl2tp.model.spec import Mode
 
 REQID, PORT = 77, 5000
-OLD, NEW = 0x1001, 0x1002
+OLD, NEW, KNOWN, YOUNGER = 0x1001, 0x1002, 0x1003, 0x1004
 
 
 class Sender:
@@ -113,3 +114,18 @@ def test_it_is_given_once_taken_once_and_nothing_else_changes(sender: Sender) ->
     assert precedence.level(sock, [sender.outbound(OLD)]) == 1
     assert sender.association(OLD) == before
     assert list(precedence.preferred(sock)) == []
+
+
+def test_what_an_earlier_charon_has_left_is_swept_away(sender: Sender) -> None:
+    """But not what is known, nor what has come since, of which we may not have heard yet."""
+    sender.add(OLD)
+    sender.add(KNOWN)
+    sender.pass_a_second(OLD)
+    sender.add(NEW)
+    sender.pass_a_second(NEW)
+    sender.add(YOUNGER)
+    with contextlib.closing(Door()) as door, sender.host.entered():
+        assert door.sweep(REQID, (sender.source, sender.target), {KNOWN, NEW}, NEW) == 1
+        assert door.sweep(REQID, (sender.source, sender.target), {KNOWN, NEW}, NEW) == 0
+    left = {sa.spi for sa in associations.read(sender.host.netlink(xfrm.NETLINK_XFRM), "")}
+    assert left == {KNOWN, NEW, YOUNGER}

@@ -14,7 +14,7 @@ from kl2tp.calls.dialer import Secured
 from kl2tp.calls.runtime import Calls
 from kl2tp.control.profiles import Place
 from kl2tp.daemon import ikewords
-from kl2tp.daemon.precedence import InDoor, Precedence
+from kl2tp.daemon.precedence import SETTLED_S, InDoor, Precedence
 from kl2tp.daemon.report import Json
 from kl2tp.ipsec.ike import ChildSa, Traffic, Wanted, name_of
 from kl2tp.ipsec.ike.charon import Charon
@@ -118,6 +118,7 @@ class IkeService:
     ) -> None:
         """`delete` takes away SAs of which charon knows nothing any more."""
         self._run_dir, self._loop, self._delete = run_dir, loop, delete
+        self._in_door = in_door
         self._precedence = Precedence(in_door)
         self._aio = asyncio.get_running_loop()
         self._charon: Charon | None = None
@@ -176,7 +177,7 @@ class IkeService:
             self._run_dir / _STATE,
             changed=self._changed,
             gone=self._gone,
-            fresh=self._precedence.fresh,
+            fresh=self._fresh,
             orphaned=self._precedence.orphaned,
         )
         self._tasks = [self._aio.create_task(charon.run()), self._aio.create_task(self._sync(charon))]
@@ -287,6 +288,22 @@ class IkeService:
         if any(name.startswith(_LNS) for name in names):
             calls.securing.changed()
             calls.switch.replay()
+
+    def _fresh(self, child: ChildSa) -> None:
+        """There is a pair of SAs that was not there before."""
+        self._precedence.fresh(child)
+        if child.reqid in self._of and not child.rekeyed:
+            self._aio.call_later(SETTLED_S, self._sweep, child)
+
+    def _sweep(self, child: ChildSa) -> None:
+        """Take away what an earlier charon has left, of which we knew nothing either: both were killed."""
+        charon = self._charon
+        if charon is None or not charon.alive:
+            return
+        children = charon.negotiation(child.name).children
+        known = {spi for one in children for spi in (one.spi_in, one.spi_out)}
+        if child.spi_in in known:
+            self._in_door(lambda door: door.sweep(child.reqid, (child.local, child.remote), known, child.spi_in))
 
     def _gone(self, child: ChildSa) -> None:
         if child.orphaned:

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Collection, Iterable, Iterator
 
 from kl2tp.kernel import xfrm
-from kl2tp.kernel.netlink import Netlink, Reply, attr, attributes
+from kl2tp.kernel.netlink import Message, Netlink, Reply, attr, attributes
 from kl2tp.model.addr import family
 from kl2tp.model.objects import Sa, Secret
 from kl2tp.model.spec import Mode
@@ -135,6 +135,11 @@ def alive(sock: Netlink, wanted: Iterable[tuple[bytes, int]]) -> set[tuple[bytes
     some = list(wanted)
     replies = sock.get([xfrm.sa_get(_named(destination, spi)) for destination, spi in some])
     return {pair for pair, reply in zip(some, replies, strict=True) if isinstance(reply, Reply)}
+
+
+def deletion(sa: Association) -> Message:
+    """What takes it out of the kernel."""
+    return xfrm.sa_delete(_named(sa.destination, sa.spi))
 
 
 def _named(destination: bytes, spi: int) -> Sa:

@@ -149,6 +149,16 @@ class Door:
         """All that have it."""
         return precedence.preferred(self.host("").xfrm)
 
+    def sweep(self, reqid: int, ends: tuple[bytes, bytes], known: Collection[int], spi: int) -> int:
+        """Delete what an earlier charon has left: SAs between two ends that were made before the one with that inbound
+        SPI, with its reqid, and are not known; how many. Raises KernelError."""
+        sock = self.host("").xfrm
+        found = associations.read(sock, "", reqids=(reqid,), ends=ends)
+        born = next((sa.made_at for sa in found if sa.spi == spi), 0)
+        old = [sa for sa in found if sa.spi not in known and sa.made_at < born]
+        sock.batch([associations.deletion(sa) for sa in old])
+        return len(old)
+
     def identities(self, name: str = "") -> list[tuple[int, bytes, bytes, int]]:
         """(reqid, source, destination, SPI) of all SAs in a namespace; [] where there can be none. Raises OSError."""
         try:
