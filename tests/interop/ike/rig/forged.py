@@ -35,11 +35,9 @@ class Call(NamedTuple):
 def call_of(host: Host, address: str) -> Call:
     """The only call of a client."""
     found = host.netlink(kernel_l2tp.NETLINK_GENERIC).dump(*host.l2tp.dump_request(kernel_l2tp.SESSION_GET))
-    (reply,) = list(found)
-    fields = attributes(reply.payload, 4)
-    own, peer, session, peer_session = (
-        int.from_bytes(fields[number], "little") for number in (_CONN_ID, _PEER_CONN_ID, _SESSION_ID, _PEER_SESSION_ID)
-    )
+    names = (_CONN_ID, _PEER_CONN_ID, _SESSION_ID, _PEER_SESSION_ID)
+    calls = {tuple(attributes(reply.payload, 4)[name] for name in names) for reply in found}  # 6.1 may tell one twice
+    ((own, peer, session, peer_session),) = (tuple(int.from_bytes(i, "little") for i in ids) for ids in calls)
     return Call(host, address, peer, peer_session, own, session)
 
 
