@@ -87,6 +87,8 @@ def _ike_sa(facts: Facts, ike: Ike) -> Layer:
     sa = next((sa for sa in negotiation.ike if sa.established and _is_of(sa, ike.child)), None)
     cause = None if ike.alive is False else negotiation.problem
     stale = "" if ike.alive else ", as last heard"
+    if facts.kind == PROFILE and ike.alive:
+        return ok(IKE_SA, f"clients begin; {counted(sum(sa.established for sa in negotiation.ike), 'client')} with one")
     if sa is not None:
         return ok(IKE_SA, f"IKEv{sa.version} {sa.state.lower()} with {sa.remote_id}{stale}", *_of_ike(sa, facts.now))
     if ike.child is not None:
@@ -99,8 +101,6 @@ def _ike_sa(facts: Facts, ike: Ike) -> Layer:
         return unknown(IKE_SA, "only strongSwan knows")
     if negotiation.state is State.CONNECTING:
         return waiting(IKE_SA, f"is being negotiated with {text(facts.remote) or 'the peer'}", *_tries(facts, ike))
-    if facts.kind == PROFILE:
-        return ok(IKE_SA, "clients begin")
     return waiting(IKE_SA, _whom(ike), *_tries(facts, ike), diagnosis=_nothing_begun(facts, ike))
 
 
@@ -168,6 +168,8 @@ def _child_sa(facts: Facts, ike: Ike) -> Layer:
     negotiation = ike.negotiation
     assert negotiation is not None
     child, cause = child_of(ike), negotiation.problem
+    if facts.kind == PROFILE:
+        return ok(CHILD_SA, f"{counted(len(negotiation.children), 'client')} with one")
     if child is not None:
         if cause is not None and cause.kind is CauseKind.MODE:
             return broken(CHILD_SA, diagnosis(cause, ike), *_of_child(child, facts.now))
@@ -178,8 +180,6 @@ def _child_sa(facts: Facts, ike: Ike) -> Layer:
         return ok(CHILD_SA, _headline(child) + stale, *_of_child(child, facts.now))
     if cause is not None and _about_child(cause) and ike.alive:
         return broken(CHILD_SA, diagnosis(cause, ike), *_tries(facts, ike))
-    if facts.kind == PROFILE:
-        return ok(CHILD_SA, f"{counted(len(negotiation.children), 'client')} with one now")
     return waiting(CHILD_SA, "comes with the IKE SA")
 
 

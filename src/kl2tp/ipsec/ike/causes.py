@@ -301,7 +301,7 @@ def _eap_failed(match: "re.Match[str]", facts: Facts) -> Cause:
 def _untrusted(match: "re.Match[str]", facts: Facts) -> Cause:
     who = match[1]
     why = facts.certificate or ("it has sent none" if not facts.subject else "its chain does not end at a trusted CA")
-    cure = "add the CA to `ca`" if "issuer" in why else "give the peer a valid certificate from a CA that we trust"
+    cure = "add the CA to ca_file" if "issuer" in why else "give the peer a valid certificate from a CA that we trust"
     if not facts.subject and not facts.certificate:
         cure = "both ends must authenticate the same way; the identity must stand in the peer's certificate"
     return _cause(
@@ -424,6 +424,22 @@ def _somebody_else(match: "re.Match[str]", facts: Facts) -> Cause:
                   identity=theirs, ours=ours, peer=facts.peer)  # fmt: skip
 
 
+def _constrained(match: "re.Match[str]", facts: Facts) -> Cause:
+    """The peer has proved who it is, and that is not enough for this connection: another one trusts its CA."""
+    who = f" of the peer {facts.subject!r}" if facts.subject else " of the peer"
+    ca = match.groupdict().get("ca")
+    why = f"it is not from the CA {ca!r} that this connection demands" if ca else match["why"]
+    cure = "add the peer's CA to ca_file, or give the peer a certificate from ours" if ca else "compare both ends"
+    return _cause(
+        CauseKind.CERTIFICATE,
+        f"the certificate{who} is not accepted: {why}",
+        cure,
+        identity=facts.subject,
+        method=CERTIFICATE,
+        peer=facts.peer,
+    )
+
+
 def _aggressive(_: "re.Match[str]", facts: Facts) -> Cause:
     says = "the peer wants IKEv1 aggressive mode with a pre-shared key, which gives its hash to everybody"
     return _cause(CauseKind.UNSUPPORTED, says, "configure main mode at the peer", peer=facts.peer)
@@ -485,6 +501,8 @@ _CAUSES: tuple[tuple["re.Pattern[str]", _Judge, bool], ...] = tuple(
         (r"found \d+ matching configs?, but none allows (.*) authentication", _other_methods, True),
         (r"IDir '(?P<theirs>.*)' does not match to '(?P<ours>.*)'", _somebody_else, True),
         (r"constraint check failed: identity '(?P<ours>.*)' required", _somebody_else, True),
+        (r"constraint check failed: peer not authenticated by CA '(?P<ca>.*)'", _constrained, True),
+        (r"constraint check failed: (?P<why>.*)", _constrained, True),
         (r"Aggressive Mode PSK disabled for security reasons", _aggressive, True),
         (r"unable to install .*(?:\(SAD\)|\(SPD\)) in kernel", _kernel, True),
         (r"received DELETE for (?:IKE_SA|ESP CHILD_SA)", _closed, False),

@@ -73,6 +73,7 @@ CASES = [
     ("cert untrusted", "b", CauseKind.CERTIFICATE, False, {"identity": "alice.example", "certificate": "CN=mallory"}),
     ("cert expired", "b", CauseKind.CERTIFICATE, False, {"certificate": "CN=old"}),
     ("cert untrusted responder", "a", CauseKind.CERTIFICATE, False, {"identity": "bob.example"}),
+    ("cert of another ca", "a", CauseKind.CERTIFICATE, False, {"identity": "C=CH, O=Lab, CN=far.example", "peer": B}),
     ("cert no key", "a", CauseKind.CERTIFICATE, False, {"identity": "alice.example"}),
     ("cert id not in cert", "b", CauseKind.NO_CONFIG, False, {"identity": "carol.example"}),
     ("cert against psk", "b", CauseKind.CERTIFICATE, False, {"identity": "alice.example"}),
@@ -82,6 +83,7 @@ CASES = [
 ]
 WORDS = [
     ("cert untrusted", "b", 'its issuer "CN=ca2" is none of the CAs that we trust'),
+    ("cert of another ca", "a", "not from the CA 'C=CH, O=Lab, CN=Other CA' that this connection demands"),
     ("cert expired", "b", "valid only from Jan 01 00:00:00 2020 to Jan 01 00:00:00 2021"),
     ("cert against psk", "b", "it has sent none"),
     ("no host", "a", "10.77.0.9 does not answer"),
