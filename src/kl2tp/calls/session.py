@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from kl2tp.calls.network import Grant, unit_name
 from kl2tp.calls.timers import NEVER
-from kl2tp.control.profiles import client_of
+from kl2tp.control.profiles import Peer as Source
+from kl2tp.control.profiles import Place, client_of
 from kl2tp.kernel.holds import TunnelWish
 from kl2tp.model.calls import LacSpec, LnsSpec
 
@@ -39,7 +40,7 @@ class Phase(enum.Enum):
 class Peer:
     """The runtime's side of one control connection: the socket that the kernel's tunnel has, once there is one."""
 
-    __slots__ = ("bond", "bound", "hold", "opening", "over", "sessions", "socket", "tunnel", "waiting")
+    __slots__ = ("bond", "bound", "ends", "hold", "opening", "over", "sessions", "socket", "tunnel", "waiting")
 
     def __init__(self, tunnel: "Tunnel") -> None:
         self.tunnel = tunnel
@@ -51,6 +52,8 @@ class Peer:
         """Whether the control connection has ended."""
         self.socket: socket.socket | None = None
         """The connected one; None while the listener still speaks for the tunnel."""
+        self.ends: tuple[Place, Source] | None = None
+        """Between which it was connected."""
         self.bond: Bond | None = None
         """With its IPsec SA."""
         self.bound = not client_of(tunnel.peer)

@@ -63,6 +63,8 @@ class Switch:
         self.clients = Clients()
         """Who speaks through IPsec."""
         self._listeners: dict[Place, Listener] = {}
+        self._newest: dict[tuple[Place, Source], socket.socket] = {}
+        """Of tunnels with the same two ends, the socket that gets everything."""
         self._moved: dict[Session, None] = {}
         self._frames: list[tuple[Session, bytes]] = []
         self._settling = self._scheduled = False
@@ -135,6 +137,11 @@ class Switch:
     def adopt(self, peer: Peer, sock: socket.socket, strays: Iterable[Stray] = ()) -> None:
         """A tunnel has its own socket from now on. `strays` came to it before it was connected, from anybody."""
         peer.socket = sock
+        peer.ends = ends = (peer.tunnel.local, peer.tunnel.peer)
+        if (older := self._newest.get(ends)) is not None and older.fileno() >= 0:
+            # A peer that lost its memory is there twice. Before 6.11 the kernel finds a session by the socket alone.
+            udp.outrank(sock, older)
+        self._newest[ends] = sock
         self._loop.add_reader(sock.fileno(), self._tunnel_readable, peer, sock)
         now = self._loop.time()
         if (listener := self._listener_for(peer.tunnel.local)) is not None:
@@ -147,6 +154,8 @@ class Switch:
         """The tunnel's socket is about to be closed."""
         if peer.socket is not None:
             self._loop.remove_reader(peer.socket.fileno())
+            if peer.ends is not None and self._newest.get(peer.ends) is peer.socket:
+                del self._newest[peer.ends]
             peer.socket = None
 
     def _tunnel_readable(self, peer: Peer, sock: socket.socket) -> None:

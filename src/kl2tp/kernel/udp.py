@@ -32,7 +32,7 @@ _SIZE: Final = 4096
 _NAME, _CONTROL = 32, 128
 """Bytes for the sender's address, and for what the kernel tells about a datagram."""
 _IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
-_SO_MARK, _SO_RCVBUFFORCE, _SO_RCVMARK = 36, 33, 75
+_SO_MARK, _SO_RCVBUFFORCE, _SO_RCVMARK, _SO_INCOMING_CPU = 36, 33, 75, 49
 _XFRM_POLICY = {
     socket.AF_INET: (socket.IPPROTO_IP, 17),
     socket.AF_INET6: (socket.IPPROTO_IPV6, 35),
@@ -328,6 +328,16 @@ def reconnect(sock: socket.socket, remote: Peer) -> None:
         sock.connect((text(remote[0]), remote[1]))
     except OSError as error:
         raise _explained(error, f"a socket to {text(remote[0])} port {remote[1]}") from None
+
+
+def outrank(sock: socket.socket, older: socket.socket) -> None:
+    """Of two sockets with the same four ends have the newer one get what comes.
+
+    It would by itself, but the kernel first takes one whose last packet came to the same processor.
+    """
+    cpu = older.getsockopt(socket.SOL_SOCKET, _SO_INCOMING_CPU)
+    if cpu >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_INCOMING_CPU, cpu)
 
 
 def receive(sock: socket.socket, limit: int = _COUNT) -> list[Stray]:

@@ -165,3 +165,18 @@ def test_a_connection_that_cannot_be_names_both_ends() -> None:
 def test_the_source_for_a_peer_is_what_the_route_says() -> None:
     assert udp.source_for((TWO, 1701)) == ONE
     assert udp.source_for((ONE6, 1701)) == ONE6
+
+
+def test_the_newer_of_two_sockets_between_the_same_ends_hears_the_peer() -> None:
+    with peer() as other:
+        far = (ONE, other.getsockname()[1])
+        with udp.open_connected((ONE, 0), far) as older:
+            near = older.getsockname()
+            other.sendto(b"for the older", near)
+            assert older.recv(99) == b"for the older"
+            with udp.open_connected((ONE, near[1]), far) as newer:
+                udp.outrank(newer, older)
+                for number in range(3):
+                    other.sendto(b"%d" % number, near)
+                    assert select.select([newer], [], [], 5)[0]
+                    assert newer.recv(99) == b"%d" % number
