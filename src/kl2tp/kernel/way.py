@@ -148,12 +148,31 @@ _REGISTERED, _BRIDGES_KEEP = 0x88B5, bytes.fromhex("0180c200000e")
 
 
 def stir(name: str) -> bool:
-    """Have an Ethernet device send a frame that means nothing to anybody, and that no bridge passes on."""
+    """Have an Ethernet device send something that means nothing to anybody; whether it left."""
+    return _frame(name) or _datagram(name)
+
+
+def _frame(name: str) -> bool:
+    """One that no bridge passes on. A confined daemon may not do it."""
     try:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
             sock.bind((name, 0))
             own = bytes(sock.getsockname()[4])[:6].ljust(6, b"\0")
             sock.send(_BRIDGES_KEEP + own + _REGISTERED.to_bytes(2) + b"kl2tp explain".ljust(46, b"\0"))
+    except OSError:
+        return False
+    return True
+
+
+_EXPERIMENT = ("224.0.0.254", 9)
+"""A group for experiments, which no router passes on (RFC 4727 2.2), and the port of the discard service."""
+
+
+def _datagram(name: str) -> bool:
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
+            sock.sendto(b"kl2tp explain", _EXPERIMENT)
     except OSError:
         return False
     return True

@@ -116,7 +116,8 @@ def sas(facts: Facts) -> list[Layer]:
     if not facts.protection or facts.kind == PROFILE:
         return []
     leaving, coming = ways(facts, facts.after.sas)
-    there = [(word, association(sa)) for word, some in (("out", leaving), ("in", coming)) for sa in some]
+    there = [("out", association(sa, into=False)) for sa in leaving]
+    there += [("in", association(sa, into=True)) for sa in coming]
     mine = [t for t in facts.things if isinstance(t.wanted, Sa)]
     if mine:
         return [_static(facts, mine, there)]

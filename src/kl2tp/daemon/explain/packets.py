@@ -177,13 +177,14 @@ def _esp(facts: Facts, counts: Counts) -> Layer:
     return Layer(ESP, Mark.UNKNOWN, words, told(details), perhaps)
 
 
-def association(sa: Association) -> str:
+def association(sa: Association, *, into: bool) -> str:
     """An SA, in a line."""
     parts = [f"{sa.spi:#010x} reqid {sa.reqid:#x}", f"{sa.packets:,} packets, {sa.octets:,} bytes"]
     errors = (("replayed", sa.replayed), ("late", sa.late), ("not authentic", sa.unauthentic))
     parts += [f"{value:,} {name}" for name, value in errors if value]
-    window = f"replay window {sa.replay_window}" if sa.replay_window else "no replay check"
-    return ", ".join([*parts, f"{window}{', ESN' if sa.esn else ''}"])
+    if into:
+        parts.append(f"replay window {sa.replay_window}" if sa.replay_window else "no replay check")
+    return ", ".join([*parts, *(("ESN",) if sa.esn else ())])
 
 
 def _errors(counts: Counts) -> list[tuple[str, object]]:
@@ -302,6 +303,8 @@ def _silence(facts: Facts, counts: Counts) -> Diagnosis:
     expects = facts.after.control is not None
     seen = [f"{counted(counts.out, 'packet')} left in ESP while we looked, none came back"]
     seen.append("none has ever come by this SA" if not counts.all_in else f"{counts.all_in:,} had come before")
+    if facts.ike is not None and facts.ike.alive and facts.ike.negotiation is not None and facts.ike.negotiation.up:
+        seen.append("the peer's host is there: it has made this SA with us by IKE")
     what = _esp_of(facts)
     peer = text(facts.remote)
     cure = [

@@ -134,7 +134,8 @@ class Explaining:
         address, port = spec.remotes[dial.server]
         retry = dial.handle.when() - self._aio.time() if dial.handle is not None else None
         facts = self._base(spec.name, CALL, spec, spec.local[0], address)
-        facts = replace(facts, state=dial.state, problem=dial.problem, next_try_s=retry)
+        problem = dial.problem if dial.call is None else ""  # what was before the call that is under way
+        facts = replace(facts, state=dial.state, problem=problem, next_try_s=retry)
         facts = await self._with_ike(facts, spec, name_of("lac", spec.name), f"[udp/{spec.local[1]}] === [udp/{port}]")
         facts = await self._with_kernel(facts, lac_name(spec.name) if spec.ike is not None else "")
         tunnel = dial.call.tunnel if dial.call is not None else None
