@@ -72,7 +72,7 @@ class Program:
     def output(self) -> str:
         """All that it has said."""
         with contextlib.suppress(BlockingIOError):
-            while data := os.read(self._read, 1 << 16):
+            while self._read >= 0 and (data := os.read(self._read, 1 << 16)):
                 self._output += data
         return self._output.decode(errors="replace")
 
@@ -89,10 +89,13 @@ class Program:
             select.select([self._read], [], [], min(left, 0.5))
 
     def close(self) -> None:
-        """End it, if need be, and forget it."""
+        """End it, if need be; once more does no harm."""
+        if self._read < 0:
+            return
         self.kill()
         self.output()
         os.close(self._read)
+        self._read = -1
 
 
 def run(host: Host, *command: str, within: float = PATIENCE_S) -> str:
