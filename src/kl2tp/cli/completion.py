@@ -42,13 +42,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tunnels(args: argparse.Namespace) -> list[str]:
-    """Names of tunnels: from the daemon if it answers, otherwise from the configuration."""
+    """Names of tunnels and of calls that we place: from the daemon if it answers, otherwise from the configuration."""
     from kl2tp.cli.client import connect
 
     if not args.config:
         try:
             if daemon := connect(args.run_dir or DEFAULT_RUN_DIR):
-                return [str(tunnel["name"]) for tunnel in daemon.call("status").get("tunnels") or ()]
+                status = daemon.call("status")
+                placed = (status.get("calls") or {}).get("lac") or ()
+                return [str(one["name"]) for one in (*(status.get("tunnels") or ()), *placed)]
         except exits.CommandError:
             pass
     from pathlib import Path
@@ -56,7 +58,8 @@ def _tunnels(args: argparse.Namespace) -> list[str]:
     from kl2tp.config import ConfigError, load
 
     try:
-        return [tunnel.name for tunnel in load(Path(args.config or DEFAULT_CONFIG)).tunnels]
+        desired = load(Path(args.config or DEFAULT_CONFIG))
+        return [*(tunnel.name for tunnel in desired.tunnels), *(call.name for call in desired.lac)]
     except ConfigError:
         return []
 

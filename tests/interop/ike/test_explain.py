@@ -22,6 +22,9 @@ from kernel.rig.net import Host, Wire
 from kernel.rig.run import Answer, Daemon, until
 from kl2tp.cli import explain as cli
 from kl2tp.cli.terminal import Paint
+from kl2tp.kernel import xfrm
+from kl2tp.model.addr import parse
+from kl2tp.model.objects import Direction, Policy
 
 NAMES = ("near", "far")
 OTHER_PSK = "another-correct-horse"
@@ -144,13 +147,13 @@ class Sites:
         self.wire, self.near, self.far, self.stranger = wire, near, far, stranger
         for number in range(1, len(FAULTS) + 1):
             for site in (near, far):
-                site.host.add_address("wire", self._address(site, number), 24)
+                site.host.add_address("wire", self.address(site, number), 24)
         pairs = [self._pair(number, fault) for number, fault in enumerate(FAULTS, 1)]
         for site, trees in zip((near, far), zip(*pairs, strict=True), strict=True):
             site.tunnels = dict(zip(FAULTS, trees, strict=True))
 
     @staticmethod
-    def _address(site: kl2tp.Site, number: int) -> str:
+    def address(site: kl2tp.Site, number: int) -> str:
         return f"192.0.2.{10 * number + site.host.number}"
 
     def _pair(self, number: int, fault: str) -> list[conf.Tree]:
@@ -159,7 +162,7 @@ class Sites:
         trees, ikes = [], []
         for one, other in ((self.near, self.far), (self.far, self.near)):
             tree = conf.tunnel(one.host, other.host, number, encapsulation="udp")
-            tree |= {"local": self._address(one, number), "remote": self._address(other, number)}
+            tree |= {"local": self.address(one, number), "remote": self.address(other, number)}
             own, peer = (f"{fault}.{NAMES[site.host.number - 1]}.example" for site in (one, other))
             trees.append(tree)
             ikes.append(one.ike(way, own, peer))
@@ -219,6 +222,29 @@ def test_a_tunnel_that_works_is_told_layer_by_layer(sites: Sites) -> None:
     details = {d["name"]: d["value"] for one in answer["layers"] for d in one["details"]}
     assert details["ciphers"].startswith("AES_GCM_16")
     assert {"next re-key", "SPIs", "reqid", "overhead"} <= details.keys()
+
+
+def _to(policy: Policy) -> bytes:
+    return policy.selector.destination
+
+
+def test_without_a_daemon_the_kernel_tells_which_policy_is_missing(sites: Sites) -> None:
+    near = sites.near
+    until(lambda: near.daemon.status("fine")["state"] == "up", near.daemon, PATIENCE_S)
+    near.kill_daemon()
+    sock = near.host.netlink(xfrm.NETLINK_XFRM)
+    address = parse(sites.address(near, 1))
+    found = [xfrm.decode_policy("", reply.payload, str) for reply in sock.dump(xfrm.GETPOLICY, b"")]
+    mine = next(p for p in found if p and p.template and p.direction == Direction.IN and _to(p) == address)
+    near.host.request(xfrm.NETLINK_XFRM, xfrm.policy_delete(mine))
+    answer = near.unit.direct("explain", name="fine")
+    print("\n".join(cli.text(answer, Paint(False), None)))
+    where, said = first(answer)
+    assert where == "policies"
+    assert "the in policy is missing" in said
+    assert layer(answer, "SAs in the kernel")["state"] == "ok"
+    near.start()
+    until(lambda: near.daemon.status("fine")["state"] == "up", near.daemon, PATIENCE_S)
 
 
 def test_strongswan_that_hangs_and_strongswan_that_is_gone_are_told_apart(sites: Sites) -> None:

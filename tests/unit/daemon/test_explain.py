@@ -29,8 +29,11 @@ OUT, IN = 0x11, 0x22
 def sa(packets: int, *, out: bool, **more: Any) -> Association:
     """An SA that has let so many packets pass."""
     ends = (US, THEM) if out else (THEM, US)
-    cipher, numbers = ("rfc4106(gcm(aes))", 256, "", 16, 0, 0, None), (packets * 100, packets, *(0,) * 9)
-    found = Association("", *ends, OUT if out else IN, REQID, Mode.TRANSPORT, *cipher, False, 0, 0, 0, *numbers)
+    spi, used = OUT if out else IN, (packets * 100, packets, *(0,) * 9)
+    cipher = "rfc4106(gcm(aes))"
+    found = Association(
+        "", *ends, spi, REQID, Mode.TRANSPORT, cipher, 256, "", 16, 0, 0, None, False, 0, 0, 0, *used
+    )
     return replace(found, **more)
 
 
