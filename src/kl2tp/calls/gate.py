@@ -67,7 +67,8 @@ class Gate:
             return Verdict(None, why, self._throttle.failed(source, identity, now))
         self._throttle.succeeded(source, identity)
         limit = user.limit or (session.profile.sessions_per_user if isinstance(session.profile, LnsSpec) else 0)
-        if limit and self._sessions[identity] >= limit:
+        others = self._sessions[identity] - (session.counted == identity)
+        if limit and others >= limit:
             return Verdict(None, f"the user has {limit} sessions already, as many as allowed")
         return Verdict(user)
 

@@ -76,6 +76,7 @@ def _settings(profile: Profile, secret: Secret | None, *, ipv6: bool, sequencing
         echo_interval=ppp.echo_interval,
         echo_failures=ppp.echo_failures,
         auth_timeout=ppp.auth_timeout,
+        rechallenge=ppp.rechallenge,
     )
 
 

@@ -90,6 +90,9 @@ PPP = section(
         eg="10", default="5", fills=("PppSpec.max_failure",)),
     Key("auth_timeout", call_scalars.seconds(1, 600), "How long the login may take.",
         eg="60s", default="30s", fills=("PppSpec.auth_timeout",)),
+    Key("rechallenge", call_scalars.never(call_scalars.seconds(1, 86400)),
+        "How often peers that are in prove again who they are, by CHAP or EAP.",
+        eg="1h", default="off", fills=("PppSpec.rechallenge",)),
 )
 
 _DEVICE = (

@@ -30,7 +30,7 @@ COUNTS = {
     "lcp-max-failure": "max_failure",
 }
 LIMITS = {"tries": (1, 255), "seconds": (1, 60), "echo": (0, 3600), "auth": (1, 600), "mtu": (68, 65535),
-          "mru": (576, 65535)}  # fmt: skip
+          "mru": (576, 65535), "again": (1, 86400)}  # fmt: skip
 """Bounds of kl2tp's own."""
 
 
@@ -121,6 +121,9 @@ class Ppp:
         self._number(
             tree, "auth_timeout", "chap-timeout" if self.options.value("chap-timeout") else "pap-timeout", "auth"
         )
+        again = "chap-interval" if self.options.value("chap-interval") else "eap-interval"
+        if self.options.value(again) != "0":
+            self._number(tree, "rechallenge", again, "again")
         return tree
 
     def _echo(self) -> dict[str, Tree]:

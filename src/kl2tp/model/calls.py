@@ -95,6 +95,8 @@ class PppSpec:
     max_terminate: int = 2
     max_failure: int = 5
     auth_timeout: float = 30.0
+    rechallenge: float = 0.0
+    """How often a peer that is in has to prove again who it is, by CHAP or EAP; 0: never."""
     name: str = ""
     """Who we say we are in CHAP and EAP, and what the server column of chap-secrets must match; empty: the Host Name
     AVP that we send."""

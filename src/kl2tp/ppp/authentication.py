@@ -41,10 +41,35 @@ class Authentication:
         settings = self._settings
         self._demanded = proposal.protocol
         self._authenticator = auth.make_authenticator(
-            proposal.methods, settings.name, random, tries=settings.max_configure, timeout=settings.restart
+            proposal.methods,
+            settings.name,
+            random,
+            tries=settings.max_configure,
+            timeout=settings.restart,
+            interval=settings.rechallenge,
         )
         self._authenticator.start(now)
         self._begin(now, out)
+
+    def go_on(self, proposal: Proposal, identity: str, random: Random, now: float) -> None:
+        """The peer has proved who it is, to an earlier process: it will have to again."""
+        settings = self._settings
+        self._demanded = proposal.protocol
+        self._authenticator = auth.make_authenticator(
+            proposal.methods,
+            settings.name,
+            random,
+            tries=settings.max_configure,
+            timeout=settings.restart,
+            interval=settings.rechallenge,
+        )
+        self._authenticator.go_on(identity, now)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the peer is in, and will be asked again."""
+        can_ask = self._settings.rechallenge > 0 and self._demanded != Protocol.PAP
+        return can_ask and self._authenticator is not None and self._authenticator.result is True
 
     def answer(self, proposal: Proposal, random: Random, now: float, out: Frames, *, again: bool = False) -> None:
         """We have to. `again`: as we did before, and the peer only wants to make sure."""

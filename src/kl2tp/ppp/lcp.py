@@ -70,6 +70,8 @@ class LinkSettings:
     """Echo-Requests without reply after which the peer is taken for dead; 0: never."""
     auth_timeout: float = 30.0
     """Seconds for both sides' authentication, without the time that our verdict takes."""
+    rechallenge: float = 0.0
+    """Seconds after which the peer is asked again who it is, if it goes by CHAP or EAP; 0: never."""
 
     @property
     def timing(self) -> Restart:
@@ -362,6 +364,7 @@ class Lcp(Automaton):
             "e": self._echo_id,
             "ac": self.peer_accm,
             "p": self.peer_proposal.option.hex() if self.peer_proposal is not None else "",
+            "d": ours.option.hex() if (ours := self.proposal) is not None else "",
         }
 
     @classmethod
@@ -376,6 +379,9 @@ class Lcp(Automaton):
         for proposal in proposals(settings.answer):
             if proposal.option.hex() == state["p"]:
                 lcp.peer_proposal = proposal
+        for proposal in proposals(settings.demand):
+            if proposal.option.hex() == state.get("d"):
+                lcp._proposals, lcp._asked = (proposal,), _AUTHENTICATION
         lcp._watch(now)
         return lcp
 

@@ -330,7 +330,7 @@ class Link:
                 return
             if auth.result is None:
                 return
-            if self._up and auth.is_over:
+            if self._up and auth.is_over and not auth.goes_on:
                 self._auth = None
         if self.phase is Phase.AUTHENTICATE:
             self.phase, self._until = Phase.NETWORK, None
@@ -376,7 +376,8 @@ class Link:
         if signal is Signal.UP:
             self._up |= _BITS[ncp.PROTOCOL]
             self._until = None
-            self._auth = None  # the peer would not be here, had it not got the last word of that
+            if self._auth is not None and not self._auth.goes_on:
+                self._auth = None  # the peer would not be here, had it not got the last word of that
             self._tell_up(ncp)
         elif signal is Signal.DOWN or (was in NEGOTIATING and ncp.state in _GIVEN_UP):
             self._up &= ~_BITS[ncp.PROTOCOL]
@@ -438,8 +439,16 @@ class Link:
         link.phase = Phase.NETWORK
         identity = state["id"]
         link.identity = identity if isinstance(identity, str) else None
+        link._restore_auth(now)
         link._restore_network(state, now)
         return link
+
+    def _restore_auth(self, now: float) -> None:
+        """Who was to be asked again will be."""
+        demanded = self.lcp.proposal
+        if self._settings.rechallenge and self.identity is not None and demanded is not None:
+            self._auth = Authentication(self._settings)
+            self._auth.go_on(demanded, self.identity, self._random, now)
 
     def _restore_network(self, state: dict[str, Json], now: float) -> None:
         timing = self._settings.timing

@@ -101,6 +101,7 @@ lns:
       max_terminate: 3
       max_failure: 6
       auth_timeout: 1m
+      rechallenge: 1h
     interface: {name: "in{n}", mtu: 1300, mss: 1200, vrf: blue, netns: customers}
     limits: {tunnels: 9, tunnels_per_peer: 8, sessions: 7, sessions_per_tunnel: 6, half_open: 5, setup_rate: 90/m}
     hooks: {up: /up, down: /down, timeout: 2.5s}
@@ -128,7 +129,7 @@ lns:
             PppSpec(
                 ("eap-mschapv2", "pap"), ip("10.9.0.1"), "p", "2001:db8:9::/48", True, True,
                 (ip("10.9.0.1"), ip("2001:db8::53")), (ip("10.9.0.2"),), 1400, 1492, 10.0, 3, 1.0, 20, 3, 6, 60.0,
-                "l2tpd",
+                3600.0, "l2tpd",
             ),
             CallInterfaceSpec("in{n}", 1300, 1200, "blue", "customers"),
             LimitsSpec(9, 8, 7, 6, 5, 1.5),

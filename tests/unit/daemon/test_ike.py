@@ -3,6 +3,7 @@
 import pytest
 
 from kl2tp.daemon import ike, ikewords
+from kl2tp.daemon.report import unserved
 from kl2tp.ipsec.ike import Cause, CauseKind, Negotiation, State, Traffic
 from kl2tp.model.calls import LacSpec, LnsSpec
 from kl2tp.model.desired import Desired
@@ -99,3 +100,10 @@ def test_a_negotiation_that_failed_says_why_and_what_to_do(monkeypatch: pytest.M
     assert ikewords.state(failed) == "203.0.113.9 does not answer (is UDP 500 open?); next try in 12 s"
     assert ikewords.state(Negotiation(State.UP, 0.0)) == ""
     assert "does not answer" in ikewords.state(Negotiation(State.NO_CHARON, 0.0))
+
+
+def test_without_a_daemon_it_is_said_that_nobody_negotiates() -> None:
+    assert unserved(Desired((_tunnel(),))) == {"unnegotiated": ["madrid"]}
+    assert unserved(Desired((_tunnel(ike=None),))) == {}
+    both = Desired((_tunnel(),), lns=(LnsSpec("office", ike=IKE),))
+    assert unserved(both) == {"unnegotiated": ["madrid"], "unserved": {"lns": ["office"], "lac": []}}

@@ -58,6 +58,9 @@ class Authenticator(_Machine, Protocol):
     def attempt(self) -> Attempt | None:
         """What waits for a verdict, however long that takes: the peer's repetitions meanwhile change nothing."""
 
+    def go_on(self, identity: str, now: float) -> None:
+        """The peer was let in as this before: challenge it again when that is due, if ever."""
+
     def verdict(self, ok: bool, message: str, now: float) -> None:
         """Answer `attempt`. `message` is shown to the peer's user; "" takes a usual one."""
 
