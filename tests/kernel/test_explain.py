@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from kernel.conftest import Bench
-from kernel.rig import conf
+from kernel.rig import conf, confined
 from kernel.rig.net import Host
 from kernel.rig.run import Answer, Unit
 from kernel.rig.traffic import exchanges, traffic
+from kernel.test_confined import Service
 from kl2tp.cli import explain as cli
+from kl2tp.cli.client import connect
 from kl2tp.cli.terminal import Paint
 from kl2tp.kernel import xfrm
 from kl2tp.model.objects import Direction, Policy
@@ -286,3 +288,22 @@ def test_with_a_daemon_it_says_why_it_could_not_make_something(ends: Ends) -> No
         assert "the bridge br-late, to which pw1 belongs, does not exist" in said
         assert daemon.call("explain", name="pw1")["name"] == NAME  # by its interface
         assert daemon.call("explain", name="192.0.2.2")["name"] == NAME  # by its peer
+
+
+@pytest.mark.skipif(not confined.available(), reason="libseccomp and systemd-analyze are not installed")
+def test_the_rights_of_the_unit_are_enough(ends: Ends) -> None:
+    ends.apply()
+    unit = ends.near
+    unit.state_dir.mkdir()
+    service = Service("daemon", unit, 0, "--config", str(unit.config), "--state-dir", str(unit.state_dir))
+    try:
+        daemon = connect(str(unit.run_dir))
+        assert daemon
+        daemon.call("apply")
+        answer = daemon.call("explain", name=NAME, probe=True)  # nobody sends anything but the daemon
+        print("\n".join(cli.text(answer, Paint(False), None)))
+        assert "packets of 1500 bytes pass" in layer(answer, "MTU")["text"]
+        assert not layer(answer, "ESP packets")["text"].partition(": ")[2].startswith("0 out")
+        assert "Traceback" not in service.log()
+    finally:
+        service.kill()

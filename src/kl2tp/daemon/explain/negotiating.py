@@ -307,7 +307,7 @@ def _authentication(cause: Cause, ike: Ike | None) -> Diagnosis:
         evidence.append(f"we asked for {ike.spec.remote_id!r} (remote_id)")
     cure = [cause.cure] if cause.cure else []
     if ike is not None and method == "pre-shared key" and ike.spec.auth == PSK:
-        cure.append(f"our key is in {ike.spec.psk_file}: compare it with the peer's ($ sha256sum shows no secret)")
+        cure.append(f"our key is in {ike.spec.psk_file}: is it, letter by letter, the one that the peer has for us?")
     if ike is not None and ike.spec.remote_id and cause.by_peer:
         cure.append(f"a peer that is not {ike.spec.remote_id!r} says the same: is remote_id its local_id?")
     why = "the peer refuses" if cause.by_peer else "we refuse"
