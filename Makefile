@@ -36,7 +36,7 @@ lint: $(READY) ## ruff and mypy
 	$(VENV)/bin/mypy
 
 unit: $(READY) ## tests that need neither root nor a special kernel
-	$(PY) -m pytest tests/unit
+	$(PY) -m pytest -n auto tests/unit
 
 lab: $(READY) ## tests of the lab itself
 	@$(LAB) build 6.12
