@@ -99,7 +99,9 @@ IKE = section(
     Key("nat_traversal", ike_scalars.NAT_TRAVERSAL,
         "auto: ESP in UDP where there is a NAT; always: everywhere, for firewalls that drop ESP.",
         eg="always", default="auto", inherited=True, fills=("IkeSpec.encap",)),
-    Key("mobike", scalar.BOOLEAN, "IKEv2 only: whether the peer may change its address (RFC 4555).",
+    Key("mobike", scalar.BOOLEAN,
+        "IKEv2 and LNS only: whether clients may change their address (RFC 4555). strongSwan tells each of them of "
+        "every address that comes or goes here, those of calls too: charon.interfaces_use = eth0 confines it.",
         eg="false", default="true", inherited=True, fills=("IkeSpec.mobike",)),
     Key("aggressive", scalar.BOOLEAN,
         "IKEv1 only: aggressive mode. Dangerous with a PSK: whoever hears it, or asks an LNS, can try passwords at "

@@ -24,8 +24,9 @@ from kl2tp.wire.vici import LONGEST_VALUE, Message, encode_message
 
 LONGEST_FILE = LONGEST_VALUE
 """Bytes of a certificate or key: what fits into one value."""
-LEAST_MARGIN_S = 10
-"""Between the time to re-key and the end of an SA, however short the former."""
+LEAST_MARGIN_S = 60
+"""Between the time to re-key and the end of an SA, however short the former: on a busy machine, with many tunnels whose
+time has come at once, and packets of IKE that get lost, new keys take a while."""
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\r?\n.*?-----END \1-----\r?\n?", re.DOTALL)
 _AUTH = {PSK: "psk", CERTIFICATE: "pubkey", EAP: "eap"}
 
@@ -341,7 +342,9 @@ def _connection(want: Wanted, mine: tuple[bytes, ...], cas: tuple[bytes, ...]) -
         # Many clients come with the same private address as identity; of one peer the latest IKE SA is the right one.
         "unique": "never" if want.many else "replace",
         "encap": _yes(spec.encap),
-        "mobike": _yes(spec.mobike),
+        # With it charon tells the peer of each address that comes or goes on this host, for every IKE SA. What we make
+        # ourselves stays between the addresses that it was made for, so only clients of an LNS gain by it.
+        "mobike": _yes(spec.mobike and want.many),
         "aggressive": _yes(spec.aggressive),
         "dpd_delay": f"{spec.dpd_delay}s",
         "dpd_timeout": f"{spec.dpd_timeout}s",
