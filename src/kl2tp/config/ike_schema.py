@@ -131,7 +131,7 @@ LAC_IPSEC = section(
     Key("ike", None, "The keys are negotiated.",
         eg="{psk_file: /etc/kl2tp/ike.psk}", section=IKE, fills=("LacSpec.ike",)),
     Key("reqid", scalar.REQID, "The number that ties policies to their SAs.",
-        eg="0x70001", default="made of the call's name, from 0x6c000000 on", fills=("IkeSpec.reqid",)),
+        eg="0x70001", default="made of the call's name, from 0x6b6d0000 on", fills=("IkeSpec.reqid",)),
     _WINDOW,
     short=_OFF,
 )

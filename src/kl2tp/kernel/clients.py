@@ -13,9 +13,9 @@ from kl2tp.model.objects import Marks
 BY_ID_SINCE = (6, 11)
 PORT_BASE, PORT_MASK = 0x4000, 0x3FFF
 """The source ports: in a range that systems take no ports from by themselves."""
-OWN_REQIDS, OWN_REQIDS_MASK = 0x6B6C0000, 0xFFFF0000
-"""The reqids of SAs that are no client's: of declared tunnels and of our own calls. They are neither marked nor told
-apart by port."""
+OWN_REQIDS, OWN_REQIDS_MASK = 0x6B6C0000, 0xFFFE0000
+"""The reqids of SAs that are no client's: of declared tunnels, and from 0x6B6D0000 on of our own calls
+(`kl2tp.model.ike`). They are neither marked nor told apart by port."""
 L2TP_PORT = 1701
 """The port that clients send from which do not choose one."""
 

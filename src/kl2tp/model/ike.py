@@ -52,7 +52,7 @@ LEGACY_ESP_PROPOSALS = (*IKEV1_ESP_PROPOSALS, "aes256-sha1", "aes128-sha1")
 
 TUNNEL_REQIDS = 0x6B6C0000
 """The letters "kl". Reqids of tunnels, with static keys and with IKE, are this plus our tunnel id."""
-LAC_REQIDS, LAC_REQID_BITS = 0x6C000000, 24
+LAC_REQIDS, LAC_REQID_BITS = 0x6B6D0000, 16
 """Reqids of calls that we place: this, and so many bits made of the name, so that they stay what they are when other
 calls come and go."""
 LEAST_REQID = 0x10000

@@ -287,12 +287,12 @@ async def test_a_suspended_tunnel_of_an_earlier_daemon_waits_on() -> None:
 
 async def test_a_call_of_ours_waits_for_its_sa_too() -> None:
     scene = Scene()
-    peer = scene.open(0x6C000001)
+    peer = scene.open(0x6B6D0001)
     assert peer.bond is not None
     peer.bond.identity = None
-    scene.securing.call_changed(0x6C000001, up=False)
+    scene.securing.call_changed(0x6B6D0001, up=False)
     assert peer.suspended
-    scene.securing.call_changed(0x6C000001, up=True)
+    scene.securing.call_changed(0x6B6D0001, up=True)
     assert not peer.suspended
 
 

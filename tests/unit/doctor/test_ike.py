@@ -12,7 +12,7 @@ from kl2tp.kernel.netlink import KernelError
 from kl2tp.kernel.rules import MarkRule
 from kl2tp.model.calls import LnsSpec
 from kl2tp.model.desired import Desired
-from kl2tp.model.ike import IkeSpec
+from kl2tp.model.ike import LAC_REQIDS, TUNNEL_REQIDS, IkeSpec
 from unit.doctor.machines import UDP, Box, bad, udp_line
 
 LNS = Desired(lns=(LnsSpec("office", ike=IkeSpec()),))
@@ -150,7 +150,8 @@ def test_marks_and_reqids() -> None:
     marks = (0x6B000000, 0xFFFF)
     assert clients.mark_of(3, marks) == 0x6B000003
     assert clients.reqid_of(0x6B000003, marks) == 3
-    assert clients.mark_of(clients.OWN_REQIDS + 3, marks) == 0
+    assert clients.mark_of(TUNNEL_REQIDS + 3, marks) == 0
+    assert clients.mark_of(LAC_REQIDS + 3, marks) == 0
     assert clients.reqid_of(0x6C000003, marks) == 0
     assert clients.reqid_of(0, marks) == 0
     assert [clients.port_of(reqid) for reqid in (0, 1, 0x3FFF, 0x4001)] == [16384, 16385, 32767, 16385]
