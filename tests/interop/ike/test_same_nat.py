@@ -22,7 +22,7 @@ from interop.rig.process import PATIENCE_S, kill_all
 from interop.rig.terms import LNS_ADDRESS, Terms
 from kernel.rig.net import Host, Late, Wire
 
-SHAPES = [(2, IKEV1_PSK), (2, IKEV2_PSK), (10, IKEV2_PSK)]
+SHAPES = [(2, IKEV1_PSK), (10, IKEV2_PSK)]
 NAT_NUMBER, LNS_NUMBER, OUTSIDER = 100, 2, 3
 
 

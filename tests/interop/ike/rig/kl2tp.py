@@ -1,8 +1,5 @@
 """kl2tp on a host, with a charon that it configures: as LNS, as LAC, as an end of tunnels."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +10,13 @@ from interop.rig import kl2tp
 from interop.rig.process import PATIENCE_S, pids_of
 from interop.rig.terms import Terms
 from kernel.rig.conf import Tree
+from kernel.rig.keeper import Keeper
 from kernel.rig.net import Host
 from kernel.rig.run import until
 from kl2tp.kernel import precedence, xfrm
 
 CHILD = "l2tp"
 """How kl2tp calls the SAs of all its connections."""
-_SRC = Path(__file__).parents[4] / "src"
 
 
 class Protected(kl2tp.Kl2tp):
@@ -30,7 +27,7 @@ class Protected(kl2tp.Kl2tp):
         self.charon = Charon(self.host, directory, more=more)
         self._authority = authority
         self._with_keeper = keeper
-        self._keeper: subprocess.Popen[bytes] | None = None
+        self._keeper: Keeper | None = None
 
     # -- its files -------------------------------------------------------------------------------------------------
 
@@ -60,10 +57,8 @@ class Protected(kl2tp.Kl2tp):
 
     def _start_keeper(self) -> None:
         self.unit.run_dir.mkdir()
-        command = [sys.executable, "-m", "kl2tp", "keeper", "--run-dir", str(self.unit.run_dir)]
         with self.host.entered():
-            self._keeper = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(_SRC)})
-        self.host.until(lambda: (self.unit.run_dir / "keeper").exists(), 20.0)
+            self._keeper = Keeper(self.unit.run_dir)
 
     def kill_daemon(self) -> None:
         """SIGKILL to the daemon alone."""
@@ -85,7 +80,7 @@ class Protected(kl2tp.Kl2tp):
     def close(self) -> None:
         super().close()
         if self._keeper:
-            self._keeper.wait()
+            self._keeper.process.wait()
         self.charon.close()
 
 
