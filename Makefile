@@ -12,7 +12,7 @@ PY      := $(VENV)/bin/python
 READY   := $(VENV)/.ready
 LAB     := $(PYTHON) tests/lab/lab
 # The guest sees the tree read-only, so pytest's cache would be lost; what is written to build/ stays.
-IN_LAB   = $(LAB) run --kernel $(1) --writable build --
+IN_LAB   = $(LAB) run --kernel $(1) --timeout 3600 --writable build --
 PYTEST   = $(PY) -m pytest -p no:cacheprovider
 
 help: ## list the targets
