@@ -36,8 +36,10 @@ def call_of(host: Host, address: str) -> Call:
     """The only call of a client."""
     found = host.netlink(kernel_l2tp.NETLINK_GENERIC).dump(*host.l2tp.dump_request(kernel_l2tp.SESSION_GET))
     names = (_CONN_ID, _PEER_CONN_ID, _SESSION_ID, _PEER_SESSION_ID)
-    calls = {tuple(attributes(reply.payload, 4)[name] for name in names) for reply in found}  # 6.1 may tell one twice
-    ((own, peer, session, peer_session),) = (tuple(int.from_bytes(i, "little") for i in ids) for ids in calls)
+    fields = [attributes(reply.payload, 4) for reply in found]
+    calls = {tuple(int.from_bytes(each[name], "little") for name in names) for each in fields}
+    # To 6.1 the socket by which pppd knows the tunnel is a session too, of number 0.
+    ((own, peer, session, peer_session),) = (ids for ids in calls if ids[2])
     return Call(host, address, peer, peer_session, own, session)
 
 
