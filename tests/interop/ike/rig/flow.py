@@ -1,6 +1,7 @@
 """Numbered datagrams both ways between pairs of addresses, without a pause; afterwards every lost one is known."""
 
 import contextlib
+import itertools
 import os
 import select
 import socket
@@ -12,7 +13,8 @@ from kernel.rig.net import Host, Late
 from kernel.rig.traffic import forked
 from kl2tp.model.value import dataclass
 
-PORT = 9
+_PORTS = itertools.count(9000)
+"""Each stream has its own: two may run through the same tunnel."""
 _FREEBIND, _RCVBUFFORCE = 15, 33
 _PAYLOAD = bytes(92)
 _LINGER_S = 1.0
@@ -65,14 +67,14 @@ class Loss:
         return f"{self.name}: {len(self.numbers)} of {self.sent} lost: {', '.join(words)}"
 
 
-def _end(host: Host, own: str, other: str) -> socket.socket:
+def _end(host: Host, own: str, other: str, port: int) -> socket.socket:
     with host.entered():
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
     sock.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, 64 << 20)
-    sock.bind((own, PORT))
-    sock.connect((other, PORT))
+    sock.bind((own, port))
+    sock.connect((other, port))
     sock.setblocking(False)
     return sock
 
@@ -99,9 +101,10 @@ class Flow:
         self._arrived: list[set[int]] = []
         self.sent = 0
         """Datagrams on each leg, known at the end."""
+        port = next(_PORTS)
         for pair in pairs:
-            near = _end(pair.near, pair.near_address, pair.far_address)
-            far = _end(pair.far, pair.far_address, pair.near_address)
+            near = _end(pair.near, pair.near_address, pair.far_address, port)
+            far = _end(pair.far, pair.far_address, pair.near_address, port)
             self._legs.append(_Leg(f"{pair.near.name} {pair.near_address} -> {pair.far.name}", near, far))
             self._legs.append(_Leg(f"{pair.far.name} -> {pair.near.name} {pair.near_address}", far, near))
             self._arrived += [set(), set()]
