@@ -8,7 +8,7 @@ tunnel goes on. charon may give a reqid to another client: then whoever had it b
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from kl2tp.calls.clients import Clients
@@ -148,9 +148,10 @@ class Securing:
     def synced(self) -> None:
         """charon was asked for all that there is, for the first time."""
         self._synced = True
+        found = self._by_identity()
         for bond in list(self.bonds.values()):
             if bond.identity is not None:
-                self._review(bond)
+                self._review(bond, found)
         self.turn()
 
     def gone(self, child: ChildSa) -> None:
@@ -171,8 +172,12 @@ class Securing:
 
     def changed(self) -> None:
         """Clients have come, or are others than before."""
-        for bond in [b for b in self.bonds.values() if b.handle is not None and b.identity is not None]:
-            self._review(bond)
+        waiting = [b for b in self.bonds.values() if b.handle is not None and b.identity is not None]
+        if not waiting:
+            return
+        found = self._by_identity()  # once for all of them: after a restart of charon all clients wait, and return
+        for bond in waiting:
+            self._review(bond, found)
         self.turn()
 
     def call_changed(self, reqid: int, *, up: bool) -> None:
@@ -184,8 +189,8 @@ class Securing:
                 self._suspend(bond)
             self.turn()
 
-    def _review(self, bond: Bond) -> None:
-        """See where a client's SA is."""
+    def _review(self, bond: Bond, found: Mapping[tuple[str, ...], ChildSa] | None = None) -> None:
+        """See where a client's SA is; `found` is what `_by_identity` gives, if that is known already."""
         if not self._synced:
             return
         current = self._clients.known.get(bond.reqid)
@@ -194,7 +199,7 @@ class Securing:
             return
         if current is not None:  # the reqid is somebody else's now
             self._rebind(bond, _ADRIFT | next(self._numbers) & _ADRIFT_MASK, None)
-        again = self._find(bond)
+        again = self._find(bond, self._by_identity() if found is None else found)
         if again is not None:
             self._rebind(bond, again.reqid, again)
             self._resume(bond)
@@ -203,9 +208,22 @@ class Securing:
         else:
             self._suspend(bond)
 
-    def _find(self, bond: Bond) -> ChildSa | None:
+    def _by_identity(self) -> dict[tuple[str, ...], ChildSa]:
+        """Clients that charon knows, by who they are: those who prove their names, by these alone too."""
+        found: dict[tuple[str, ...], ChildSa] = {}
+        for child in self._clients.known.values():
+            if not child.orphaned:
+                identity = Identity.of(child)
+                found.setdefault(identity, child)
+                if child.name in self.proven:
+                    found.setdefault(identity[:2], child)
+        return found
+
+    @staticmethod
+    def _find(bond: Bond, found: Mapping[tuple[str, ...], ChildSa]) -> ChildSa | None:
         """The same client's SA, under another reqid."""
-        return next((c for c in self._clients.known.values() if not c.orphaned and self._same(bond, c)), None)
+        assert bond.identity is not None
+        return found.get(bond.identity) or found.get(bond.identity[:2])
 
     def _same(self, bond: Bond, child: ChildSa) -> bool:
         """Whether an SA is of the client that tunnels belong to. Who shares a key with others may call himself by

@@ -62,7 +62,7 @@ def _move(sock: Netlink, some: Iterable[Outbound], direction: int) -> int:
 
 
 def _destination(data: bytes) -> bytes:
-    return data[56 : 56 + (4 if int.from_bytes(data[212:214], "little") == socket.AF_INET else 16)]
+    return data[56 : 56 + (4 if _family(data) == socket.AF_INET else 16)]
 
 
 def _get(outbound: Outbound) -> Message:
