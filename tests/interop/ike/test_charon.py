@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -119,7 +120,7 @@ async def ends(hosts: tuple[End, End]) -> AsyncIterator[tuple[End, End]]:
         await end.leave()
 
 
-async def _up(near: End, far: End, **change: object) -> None:
+async def _up(near: End, far: End, **change: Any) -> None:
     """A tunnel, which the near end begins."""
     await far.want(far.tunnel(**change))
     await near.want(replace(near.tunnel(**change), initiates=True))
