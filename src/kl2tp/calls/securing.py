@@ -260,7 +260,7 @@ class Securing:
             tunnel.note = [*peer.bond.identity]
         if peer.bond is not None:
             self._put(peer)
-        if peer.socket is None:
+        if peer.socket is None or (kernel.BY_PORT and _replaced(peer)):
             return
         try:
             _repoint(peer)
@@ -329,6 +329,16 @@ def _moved(peer: Place, old: int, reqid: int, child: ChildSa | None) -> Place:
     address = child.remote if child is not None else peer[0]
     by_port = kernel.BY_PORT and peer[1] == kernel.port_of(old)
     return (address, kernel.port_of(reqid) if by_port else peer[1], reqid)
+
+
+def _replaced(peer: Peer) -> bool:
+    """Whether a tunnel's peer has since opened another one from where it is now: one that broke down and came back.
+
+    Older kernels find a session by the socket: if the old tunnel's went there too, it would take what is for the new.
+    """
+    ends = (peer.tunnel.local, peer.tunnel.peer)
+    others = peer.bond.peers if peer.bond is not None else ()
+    return any(other is not peer and other.socket is not None and other.ends == ends for other in others)
 
 
 def _repoint(peer: Peer) -> None:

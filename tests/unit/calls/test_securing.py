@@ -233,6 +233,26 @@ async def test_a_socket_follows_its_peer(monkeypatch: pytest.MonkeyPatch) -> Non
     peer.socket = None
 
 
+@pytest.mark.parametrize("by_port", [True, False])
+async def test_a_tunnel_that_its_peer_has_forgotten_takes_nothing_from_the_new_one(
+    monkeypatch: pytest.MonkeyPatch, by_port: bool
+) -> None:
+    monkeypatch.setattr(subject.kernel, "BY_PORT", by_port)
+    scene = Scene()
+    old = scene.open(7)
+    new = scene.open(9, tunnel_id=78)
+    new.ends = (new.tunnel.local, new.tunnel.peer)
+    did: list[Any] = []
+    monkeypatch.setattr(subject.udp, "set_policy", lambda sock, way, reqid: None)
+    monkeypatch.setattr(subject.udp, "reconnect", lambda sock, place: did.append(sock))
+    with socket.socket() as old.socket, socket.socket() as new.socket:
+        scene.lose(7)
+        scene.events()
+        assert (_reqid(old), old.tunnel.peer) == (9, new.tunnel.peer)
+        assert did == ([] if by_port else [old.socket])
+    old.socket = new.socket = None
+
+
 async def test_on_older_kernels_the_port_goes_with_the_reqid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject.kernel, "BY_PORT", True)
     port = subject.kernel.port_of
